@@ -1,0 +1,201 @@
+"""Every input under settings that do not look at it: what learning has to beat, and the oracle's.
+
+Letters: `I` inputs, `A` configurations (a setting a block, and an exit), `R` resources.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from penstock.backbones import RUN, Images, every_setting
+from penstock.envs import Lanes
+from penstock.hardware import RESOURCES, Job, Machine
+
+Array = NDArray[np.float64]
+
+EXHAUSTIVE_BLOCKS = 6
+"""Up to so many skippable blocks every skip mask is tried; beyond, blocks leave one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statics:
+    """The outcome of every input under every configuration."""
+
+    names: tuple[str, ...]  # A of them
+    masks: NDArray[np.bool_]  # [A] whether the configuration skips blocks
+    right: NDArray[np.bool_]  # [I, A]
+    confidence: Array  # [I, A] largest probability
+    cost: Array  # [I, A, R]
+
+    def __add__(self, other: "Statics") -> "Statics":
+        """The configurations of both, of the same inputs."""
+        return Statics(
+            self.names + other.names,
+            np.concatenate([self.masks, other.masks]),
+            np.concatenate([self.right, other.right], axis=1),
+            np.concatenate([self.confidence, other.confidence], axis=1),
+            np.concatenate([self.cost, other.cost], axis=1),
+        )
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Statics":
+        """Some of the configurations: `chosen` is [A] bool."""
+        names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
+        return Statics(
+            names,
+            self.masks[chosen],
+            self.right[:, chosen],
+            self.confidence[:, chosen],
+            self.cost[:, chosen],
+        )
+
+    def mean(self, resource: str) -> tuple[Array, Array]:
+        """Mean cost and accuracy of each configuration, [A] each."""
+        accuracy: Array = self.right.mean(axis=0)
+        cost: Array = self.cost[:, :, RESOURCES.index(resource)].mean(axis=0)
+        return cost, accuracy
+
+
+def record_statics(
+    lanes: Lanes,
+    images: Images,
+    *,
+    masks: Sequence[tuple[bool, ...]] | None = None,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> Statics:
+    """Run images under every uniform setting, and under skip masks, with every exit.
+
+    Args:
+        lanes: gives backbone, machine and the choices offered.
+        images: I of them.
+        masks: blocks to run, [D] bool each; None tries all of them, or searches (`skip_masks`).
+        seed: of the machine.
+        progress: called after each setting.
+    """
+    depth = lanes.backbone.depth
+    uniform = [
+        (describe(setting), [setting] * depth, False)
+        for setting in uniform_settings(lanes)
+    ]
+    dearest = lanes.prices.settings[-1]
+    chosen = skip_masks(lanes, images, seed=seed) if masks is None else masks
+    skipping = [
+        (
+            "skip " + " ".join(str(i) for i, run in enumerate(mask) if not run),
+            [{**dearest, RUN.name: float(run)} for run in mask],
+            True,
+        )
+        for mask in chosen
+        if not all(mask)
+    ]
+    parts = []
+    for name, settings, masked in [*uniform, *skipping]:
+        parts.append(_record(lanes, images, name, settings, masked, seed))
+        progress()
+    statics = parts[0]
+    for part in parts[1:]:
+        statics = statics + part
+    return statics
+
+
+def uniform_settings(lanes: Lanes) -> list[Mapping[str, float]]:
+    """Every combination of the choices offered, the same in all blocks, none skipped."""
+    knobs = [knob for knob in lanes.offered if knob.name != RUN.name]
+    dearest = lanes.prices.settings[-1]
+    return [{**dearest, **setting} for setting in every_setting(knobs)]
+
+
+def skip_masks(lanes: Lanes, images: Images, *, seed: int = 0) -> list[tuple[bool, ...]]:
+    """Which blocks to run: all masks of a shallow network, else a greedy path on these images.
+
+    The greedy path drops, one after the other, the block whose loss hurts accuracy least.
+    """
+    depth = lanes.backbone.depth
+    if RUN.name not in {knob.name for knob in lanes.offered}:
+        return []
+    skippable = [
+        i for i in range(depth) if RUN in lanes.backbone.block(i).knobs
+    ]
+    if len(skippable) <= EXHAUSTIVE_BLOCKS:
+        return [
+            tuple(i not in dropped for i in range(depth))
+            for bits in product((True, False), repeat=len(skippable))
+            for dropped in [{i for i, run in zip(skippable, bits, strict=True) if not run}]
+        ]
+    dearest = lanes.prices.settings[-1]
+    mask, path = [True] * depth, []
+    while any(mask[i] for i in skippable):
+        trials = {}
+        for i in (i for i in skippable if mask[i]):
+            settings = [
+                {**dearest, RUN.name: float(run and j != i)} for j, run in enumerate(mask)
+            ]
+            trials[i] = _record(lanes, images, "", settings, True, seed).right[:, -1].mean()
+        mask[max(trials, key=trials.__getitem__)] = False
+        path.append(tuple(mask))
+    return path
+
+
+def describe(setting: Mapping[str, float]) -> str:
+    """A setting in words: "width 0.5, bits 8"."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != RUN.name)
+
+
+@torch.no_grad()
+def _record(
+    lanes: Lanes,
+    images: Images,
+    name: str,
+    settings: Sequence[Mapping[str, float]],
+    masked: bool,
+    seed: int,
+    batch: int = 500,
+) -> Statics:
+    """One setting a block: every exit on the way is an outcome."""
+    backbone, machine = lanes.backbone, lanes.machine
+    rng = torch.Generator().manual_seed(seed)
+    right, confidence, costs = [], [], []
+    exits: list[int] = []
+    for start in range(0, len(images), batch):
+        chunk = images.take(torch.arange(start, min(start + batch, len(images))))
+        x = (chunk.pixels.to(lanes.device).float() / 255).contiguous(
+            memory_format=torch.channels_last
+        )
+        state = machine.reset(len(chunk), rng)
+        spent = torch.zeros(len(chunk), len(RESOURCES), dtype=torch.float64)
+        dearest = lanes.prices.settings[-1]
+        x, spent, state = _run(machine, Job(backbone.stem, x, dearest), state, rng, spent)
+        answers: list[tuple[Tensor, Tensor]] = []
+        exits = []
+        for index, setting in enumerate(settings):
+            job = Job(backbone.block(index), x, setting)
+            x, spent, state = _run(machine, job, state, rng, spent)
+            head = backbone.head(index)
+            if head is not None:
+                job = Job(head, x, dearest)
+                logits, spent, state = _run(machine, job, state, rng, spent)
+                answers.append((logits.softmax(dim=1).cpu(), spent))
+                exits.append(index)
+        said = torch.stack([p for p, _ in answers], dim=1)  # [i, exits, classes]
+        right.append(said.argmax(dim=2) == chunk.labels.unsqueeze(1))
+        confidence.append(said.amax(dim=2))
+        costs.append(torch.stack([c for _, c in answers], dim=1))
+    return Statics(
+        tuple(f"{name}, exit {index}" for index in exits),
+        np.full(len(exits), masked),
+        torch.cat(right).numpy(),
+        torch.cat(confidence).double().numpy(),
+        torch.cat(costs).numpy(),
+    )
+
+
+def _run(
+    machine: Machine, job: Job, state: Mapping[str, Tensor], rng: torch.Generator, spent: Tensor
+) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+    y, cost, state = machine.run(job, state, rng)
+    return y, spent + cost.rows(), state

@@ -1,0 +1,37 @@
+"""Networks as stacks of blocks with knobs, their data, and how to fit and keep them."""
+
+from penstock.backbones.backbone import Backbone, Call, restrict
+from penstock.backbones.block import Block
+from penstock.backbones.data import Data, Images, load_data
+from penstock.backbones.errors import InputError
+from penstock.backbones.knob import BITS, EXIT, FULL, RUN, WIDTH, Knob, Setting, every_setting
+from penstock.backbones.resnet import resnet, tiny_resnet
+from penstock.backbones.saving import build, load, save, shipped
+from penstock.backbones.work import Work, work
+
+__all__ = [
+    "BITS",
+    "EXIT",
+    "FULL",
+    "RUN",
+    "WIDTH",
+    "Backbone",
+    "Block",
+    "Call",
+    "Data",
+    "Images",
+    "InputError",
+    "Knob",
+    "Setting",
+    "Work",
+    "build",
+    "every_setting",
+    "load",
+    "load_data",
+    "resnet",
+    "restrict",
+    "save",
+    "shipped",
+    "tiny_resnet",
+    "work",
+]

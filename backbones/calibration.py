@@ -1,0 +1,114 @@
+"""Statistics measured on data once the weights stand: quantizer steps, normalisation, images."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penstock.backbones.backbone import Backbone
+from penstock.backbones.knob import BITS, FULL, RUN, WIDTH, Setting
+from penstock.backbones.normalization import ImageNorm, SettingNorm
+from penstock.backbones.precision import LOW_BITS, Convolution, best_step
+
+SAMPLES = 50_000
+"""Activations looked at per layer when its steps are chosen."""
+
+
+def uniform_settings() -> list[Setting]:
+    """Every width and precision, the same in all blocks: {"width": .., "bits": ..}."""
+    return [{"width": w, "bits": b} for w in WIDTH.choices for b in BITS.choices]
+
+
+def random_settings(depth: int, skip_probability: float, rng: random.Random) -> list[Setting]:
+    """One setting a block: any width, any precision, skipped now and then."""
+    return [
+        {
+            "run": RUN.choices[0] if rng.random() < skip_probability else RUN.full,
+            "width": rng.choice(WIDTH.choices),
+            "bits": rng.choice(BITS.choices),
+        }
+        for _ in range(depth)
+    ]
+
+
+@torch.no_grad()
+def calibrate_steps(backbone: Backbone, images: Tensor) -> None:
+    """Set the activation steps of every convolution to those of least squared error.
+
+    Args:
+        backbone: changed in place.
+        images: some hundred, floats in [0, 1], [n, C, H, W].
+    """
+
+    def measure(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(layer, Convolution)
+        x = inputs[0].flatten()
+        x = x[:: max(1, len(x) // SAMPLES)]
+        steps = [best_step(x, bits, layer.signed) for bits in LOW_BITS]
+        layer.steps.copy_(torch.stack(steps))
+
+    layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
+    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    training = backbone.training
+    backbone.eval()
+    try:
+        backbone.answers(images, FULL)
+    finally:
+        backbone.train(training)
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def recalibrate_norms(
+    backbone: Backbone,
+    batches: Sequence[Tensor],
+    *,
+    skip_probability: float,
+    seed: int,
+    progress: Callable[[], None] = lambda: None,
+) -> None:
+    """Measure the statistics of every setting anew, as averages over these batches.
+
+    Each batch is run once under every uniform setting and as often under random mixtures, so that
+    a setting's statistics hold for a network that stands at it everywhere as well as for one in
+    which a policy chose something else before it.
+
+    Args:
+        backbone: changed in place.
+        batches: floats in [0, 1], [n, C, H, W] each; ten of 256 are plenty.
+        skip_probability: of a block, in the mixtures.
+        seed: of the mixtures.
+        progress: called after each batch.
+    """
+    norms = [layer for layer in backbone.modules() if isinstance(layer, SettingNorm)]
+    training, momenta = backbone.training, [norm.momentum for norm in norms]
+    backbone.train()
+    for norm in norms:
+        norm.forget()
+    rng = random.Random(seed)
+    for images in batches:
+        for setting in uniform_settings():
+            backbone.answers(images, setting, stem=setting)
+            mixture = random_settings(backbone.depth, skip_probability, rng)
+            backbone.answers(images, mixture, stem={"bits": rng.choice(BITS.choices)})
+        progress()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    backbone.train(training)
+
+
+def measure_images(backbone: Backbone, pixels: Tensor) -> None:
+    """Give the network the mean and deviation of the training images.
+
+    Args:
+        backbone: changed in place.
+        pixels: uint8, [n, C, H, W].
+    """
+    values = pixels.float() / 255
+    for layer in backbone.modules():
+        if isinstance(layer, ImageNorm):
+            layer.mean.copy_(values.mean(dim=(0, 2, 3)).view(-1, 1, 1))
+            layer.deviation.copy_(values.std(dim=(0, 2, 3)).clamp(min=1e-3).view(-1, 1, 1))

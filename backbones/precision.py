@@ -1,0 +1,67 @@
+"""Convolutions whose weights and activations can be rounded at run time, emulated exactly."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from penstock.backbones.knob import BITS
+
+LOW_BITS = tuple(int(bits) for bits in BITS.choices if bits != BITS.full)
+"""The precisions that are emulated; at 32 nothing is rounded."""
+
+
+@final
+class Convolution(nn.Module):
+    """A 2-d convolution of which the first channels can be used, at 4, 8 or 32 bits.
+
+    Rounding is uniform and symmetric, its zero exact: weights per output channel on
+    -(2^(b-1)-1)..2^(b-1)-1, scaled by their largest; activations per tensor with a step calibrated
+    on data (`calibrate_steps`), on 0..2^b-1 where they come out of a ReLU, else on the signed grid.
+    Gradients pass straight through the rounding and stop where it saturates.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, stride: int, signed: bool
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.register_buffer("steps", torch.full((len(LOW_BITS),), 0.1))
+        self.steps: Tensor  # [precisions], distance of neighbouring levels of the activations
+        self.stride, self.padding, self.signed = stride, kernel // 2, signed
+
+    def forward(self, x: Tensor, bits: float, out_channels: int | None = None) -> Tensor:
+        """[n, C, H, W] -> [n, out_channels, H', W'], using the first C input channels."""
+        weight = self.weight[:out_channels, : x.shape[1]]
+        if bits != BITS.full:
+            weight = round_weight(weight, int(bits))
+            step = self.steps[LOW_BITS.index(int(bits))]
+            x = round_activation(x, step, int(bits), self.signed)
+        return functional.conv2d(x, weight, stride=self.stride, padding=self.padding)
+
+
+def round_weight(weight: Tensor, bits: int) -> Tensor:
+    """Weights [O, I, k, k] on 2^bits - 1 levels per output channel."""
+    top = 2 ** (bits - 1) - 1
+    scale = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / top
+    return torch.fake_quantize_per_channel_affine(
+        weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -top, top
+    )
+
+
+def round_activation(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
+    """Activations on multiples of `step`, as many as `bits` can tell apart."""
+    low, high = (-(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    zero = torch.zeros(1, dtype=torch.int32, device=x.device)
+    return torch.fake_quantize_per_tensor_affine(x, step.reshape(1), zero, low, high)
+
+
+def best_step(x: Tensor, bits: int, signed: bool) -> Tensor:
+    """The step with the least squared error on these activations, of 40 clipping points."""
+    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    largest = x.abs().amax().clamp(min=1e-6)
+    steps = largest * torch.linspace(0.05, 1.0, 40, device=x.device) / top
+    errors = torch.stack([(round_activation(x, s, bits, signed) - x).square().mean() for s in steps])
+    return steps[errors.argmin()]

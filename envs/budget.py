@@ -1,0 +1,191 @@
+"""What an input or a stream may spend at most, and the masks that keep it by construction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import EXIT, Backbone, InputError, Knob, Setting, every_setting
+from penstock.hardware import RESOURCES, Cost, Machine
+
+SLACK = 1e-9
+"""Relative room for rounding when a budget is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit on one resource."""
+
+    resource: str
+    """One of "energy_j", "latency_s", "macs", "sent_bytes"."""
+    limit: float
+    """In the unit of the resource, or a share of the full network's cost if `relative`."""
+    relative: bool = False
+    """Whether the limit is a share."""
+    kind: Literal["hard", "average"] = "average"
+    """Hard: no input (or stream) ever exceeds it. Average: the mean over inputs meets it."""
+    per: Literal["input", "stream"] = "input"
+    """What a hard limit is for."""
+
+    def __post_init__(self) -> None:
+        if self.resource not in RESOURCES:
+            raise InputError(
+                f"a budget is on one of {', '.join(RESOURCES)}, got {self.resource!r}; "
+                "name one of them"
+            )
+        if not self.limit > 0:
+            raise InputError(f"a budget is a positive number, got {self.limit}; raise it")
+        if self.kind not in ("hard", "average") or self.per not in ("input", "stream"):
+            raise InputError(
+                'a budget\'s kind is "hard" or "average" and it is per "input" or "stream", '
+                f"got {self.kind!r} per {self.per!r}"
+            )
+
+    def absolute(self, full: Cost) -> float:
+        """The limit in the unit of the resource, given what the full network costs."""
+        return self.limit * float(full.each()[self.resource]) if self.relative else self.limit
+
+
+@final
+class Prices:
+    """What every decision could cost, known before it is taken; the ground of hard budgets.
+
+    Letters: `D` blocks, `M` combinations of choices, `R` resources, `T` choices of all knobs, exit
+    included.
+
+    Args:
+        backbone: gives blocks and heads.
+        machine: its `price` bounds every cost from above.
+        knobs: the action's knobs after `exit`, with the choices offered.
+        fixed: settings that are not the policy's to choose. Stem and heads stand at the dearest
+            choices offered.
+        decision: what one decision of the policy costs.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        machine: Machine,
+        knobs: Sequence[Knob],
+        fixed: Setting,
+        decision: Cost,
+    ) -> None:
+        self.decision = decision.rows()  # [R]
+        self.settings = [{**fixed, **setting} for setting in every_setting(knobs)]  # M of them
+        sizes = tuple(len(knob.choices) for knob in knobs)
+        shapes = activation_shapes(backbone)
+        depth = backbone.depth
+        dearest = self.settings[-1]
+        self.stem = machine.price(backbone.stem, dearest, backbone.shape).rows()  # [R]
+        cost = torch.zeros(depth, len(self.settings), len(RESOURCES), dtype=torch.float64)
+        masks = torch.zeros(depth, len(self.settings), sum(sizes), dtype=torch.bool)
+        volumes = torch.zeros(depth, len(self.settings), dtype=torch.int64)
+        corners = list(product(*(range(s) for s in sizes)))
+        for d in range(depth):
+            block, head = backbone.block(d), backbone.head(d)
+            names = {knob.name for knob in (*block.knobs, *machine.knobs)}
+            after = machine.price(head, dearest, shapes[d + 1]).rows() if head else 0.0
+            for m, setting in enumerate(self.settings):
+                cost[d, m] = machine.price(block, setting, shapes[d]).rows() + after
+                allowed = [
+                    torch.arange(s) <= top if knob.name in names else torch.arange(s) == s - 1
+                    for knob, s, top in zip(knobs, sizes, corners[m], strict=True)
+                ]
+                masks[d, m] = torch.cat(allowed) if allowed else masks[d, m]
+                volumes[d, m] = prod(int(a.sum()) for a in allowed)
+        grid = cost.view(depth, *sizes, len(RESOURCES))
+        for axis in range(1, len(sizes) + 1):
+            grid = grid.cummax(dim=axis).values
+        self.corner = grid.reshape(cost.shape) + self.decision
+        """[D, M, R]: the most that any choice at or below combination m costs at block d."""
+        self.masks = masks
+        """[D, M, T - 2]: the choices at or below combination m; a knob that a block lacks is full."""
+        self.volumes = volumes
+        """[D, M]: how many settings those are."""
+        self.rest = torch.zeros(depth + 1, len(RESOURCES), dtype=torch.float64)
+        """[D + 1, R]: enough to reach an answer from before block d, always taking the cheapest."""
+        for d in reversed(range(depth)):
+            can_exit = d > 0 and backbone.head(d - 1) is not None
+            self.rest[d] = self.decision if can_exit else self.corner[d, 0] + self.rest[d + 1]
+        self.exits = torch.tensor([backbone.head(d) is not None for d in range(depth)])
+        """[D]: whether there is a head after block d."""
+        full = self.stem + cost[:, -1].sum(dim=0)
+        self.full = Cost(*full.tolist())
+        """The full network at the dearest choices offered, the policy's own cost not included."""
+
+    @property
+    def cheapest(self) -> Tensor:
+        """[R]: enough for one input from stem to answer."""
+        return self.stem + self.rest[0]
+
+    def allowed(self, depth: Tensor, left: Tensor) -> Tensor:
+        """Which choices keep every budget keepable: [N, T] bool, exit's two first.
+
+        Any combination of the choices allowed is affordable, and leaves enough to reach an answer.
+
+        Args:
+            depth: the block that each lane is about to run, [N].
+            left: what each lane may still spend on this input, [N, R]; infinite without a limit.
+        """
+        need = self.corner[depth] + self.rest[depth + 1].unsqueeze(1)  # [N, M, R]
+        fits = (need <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)
+        size = torch.where(fits, self.volumes[depth], -1)
+        best = size.argmax(dim=1)
+        answered = (depth > 0) & self.exits[depth - 1]
+        go_on = fits.any(dim=1) | ~answered
+        return torch.cat(
+            [answered.unsqueeze(1), go_on.unsqueeze(1), self.masks[depth, best]], dim=1
+        )
+
+
+def activation_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
+    """The shape (C, H, W) before each block, and after the last: found by running it once."""
+    training = backbone.training
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    with torch.no_grad():
+        x = backbone.stem(torch.zeros(1, *backbone.shape, device=device), {})
+        shapes = [tuple(x.shape[1:])]
+        for index in range(backbone.depth):
+            x = backbone.block(index)(x, {})
+            shapes.append(tuple(x.shape[1:]))
+    backbone.train(training)
+    return shapes
+
+
+def offered_knobs(
+    backbone: Backbone, machine: Machine, choices: Mapping[str, Sequence[float]]
+) -> tuple[tuple[Knob, ...], dict[str, float]]:
+    """The knobs that a policy turns, after `exit`, and those that are fixed at one choice.
+
+    Args:
+        backbone: its knobs come first.
+        machine: its knobs come after.
+        choices: knob name -> the choices offered, a part of the knob's own; one choice fixes it.
+
+    Raises:
+        InputError: if there is no such knob, or it lacks such a choice.
+    """
+    knobs = [k for k in (*backbone.knobs, *machine.knobs) if k.name != EXIT.name]
+    known = {knob.name: knob for knob in knobs}
+    for name, wanted in choices.items():
+        if name not in known:
+            raise InputError(
+                f"there is no knob {name!r} on this backbone and machine; they have "
+                f"{', '.join(known)}"
+            )
+        if not wanted or not set(wanted) <= set(known[name].choices):
+            raise InputError(
+                f"knob {name!r} can stand at {known[name].choices}, got {list(wanted)}; "
+                "offer some of these"
+            )
+    cut = [
+        Knob(k.name, tuple(c for c in k.choices if c in choices.get(k.name, k.choices)))
+        for k in knobs
+    ]
+    fixed = {knob.name: knob.full for knob in cut if len(knob.choices) == 1}
+    return tuple(knob for knob in cut if len(knob.choices) > 1), fixed

@@ -1,0 +1,30 @@
+"""The policy's own network as a block, so that the machine prices every decision too."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import final
+
+from torch import Tensor, nn
+
+from penstock.backbones import Block
+
+
+@final
+class Controller(Block):
+    """A multilayer perceptron from an observation to one number a choice; only priced, never run.
+
+    It has no knobs: float32, as the learners train it. The critic is not deployed and not counted.
+    """
+
+    def __init__(self, columns: int, hidden: Sequence[int], choices: int) -> None:
+        super().__init__()
+        sizes = (columns, *hidden, choices)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+
+    def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:
+        """[n, columns] -> [n, choices]."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer(x).tanh()
+        logits: Tensor = last(x)
+        return logits

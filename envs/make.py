@@ -1,0 +1,53 @@
+"""Environments by name: what `gymnasium.make("penstock.envs:Inference-v0")` calls."""
+
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+
+from penstock.backbones import Backbone, Images, load_data, shipped
+from penstock.envs.lanes import Lanes
+from penstock.envs.single import InferenceEnv
+from penstock.envs.stream import Stream
+from penstock.envs.vector import InferenceVectorEnv
+from penstock.hardware import Machine, build_machine
+
+
+def make_lanes(
+    backbone: Backbone | str = "digits",
+    machine: Machine | str = "microcontroller",
+    images: Images | None = None,
+    stream: Stream | None = None,
+    *,
+    lanes: int = 1,
+    seed: int = 0,
+) -> Lanes:
+    """An engine from names or objects.
+
+    Args:
+        backbone: one, or the name of one that ships with Penstock ("digits", "cifar10").
+        machine: one, or what `build_machine` takes.
+        images: inputs; None takes the training images of scikit-learn's digits.
+        stream: the rules of an episode; None takes the defaults.
+        lanes: inputs in flight.
+        seed: of all randomness.
+    """
+    return Lanes(
+        shipped(backbone) if isinstance(backbone, str) else backbone,
+        build_machine(machine) if isinstance(machine, str) else machine,
+        load_data("digits").train if images is None else images,
+        stream or Stream(),
+        lanes=lanes,
+        seed=seed,
+    )
+
+
+def make_single(**arguments: Any) -> InferenceEnv:
+    """One lane; the arguments are those of `make_lanes`."""
+    return InferenceEnv(make_lanes(**arguments))
+
+
+def make_vector(
+    num_envs: int = 1, *, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP, **arguments: Any
+) -> InferenceVectorEnv:
+    """Many lanes; the arguments are those of `make_lanes`."""
+    return InferenceVectorEnv(make_lanes(lanes=num_envs, **arguments), autoreset=autoreset)

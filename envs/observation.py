@@ -1,0 +1,77 @@
+"""What a policy sees of a lane: named columns with ranges."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FEATURES = 16
+"""Columns that hold pooled activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number of an observation."""
+
+    name: str
+    low: float
+    high: float
+
+
+@final
+class Observation:
+    """The layout of the columns, and the functions that fill them. `n` lanes.
+
+    | columns | meaning | range |
+    |---|---|---|
+    | feature_0..15 | activations before the block, averaged over the image and over groups of channels, x / (1 + x) | 0, 1 |
+    | first, second, third | probabilities of the three likeliest classes, said by the last exit that was run; 0 before one | 0, 1 |
+    | entropy | of that exit, 1 is a uniform guess; 1 before one | 0, 1 |
+    | answered | whether an exit can be taken | 0, 1 |
+    | block_0.. | which block comes next, all 0 after the last | 0, 1 |
+    | spent | on this input, as a share of the full network's cost | 0, 2 |
+    | price | of the stream, 0 the lowest and 1 the highest, logarithmic | 0, 1 |
+    | inputs_left | share of the stream's inputs that come after this one | 0, 1 |
+    | left_.. | of a hard budget, as a share of it | 0, 1 |
+    | machine_.. | the machine's state | unbounded |
+    """  # noqa: E501
+
+    def __init__(self, depth: int, hard: tuple[str, ...], states: tuple[str, ...]) -> None:
+        self.columns: tuple[Column, ...] = (
+            *(Column(f"feature_{i}", 0, 1) for i in range(FEATURES)),
+            *(Column(name, 0, 1) for name in ("first", "second", "third", "entropy", "answered")),
+            *(Column(f"block_{i}", 0, 1) for i in range(depth)),
+            Column("spent", 0, 2),
+            Column("price", 0, 1),
+            Column("inputs_left", 0, 1),
+            *(Column(f"left_{name}", 0, 1) for name in hard),
+            *(Column(f"machine_{name}", -float("inf"), float("inf")) for name in states),
+        )
+        self.features = slice(0, FEATURES)
+        self.confidence = slice(FEATURES, FEATURES + 5)
+        self.block = slice(FEATURES + 5, FEATURES + 5 + depth)
+        self.account = slice(FEATURES + 5 + depth, len(self.columns))
+        self.depth = depth
+
+    def where(self, name: str) -> int:
+        """The index of a column."""
+        return [column.name for column in self.columns].index(name)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Activations [n, C, H, W] as [n, FEATURES] in 0..1."""
+    means = x.mean(dim=(2, 3)).abs()
+    groups = functional.adaptive_avg_pool1d(means.unsqueeze(1), FEATURES).squeeze(1)
+    return groups / (1 + groups)
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """Logits [n, classes] as [n, 5]: first, second, third, entropy, answered."""
+    probability = logits.softmax(dim=1)
+    top = probability.topk(min(3, probability.shape[1]), dim=1).values
+    top = functional.pad(top, (0, 3 - top.shape[1]))
+    entropy = torch.special.entr(probability).sum(dim=1, keepdim=True)
+    entropy = entropy / torch.tensor(float(probability.shape[1])).log()
+    return torch.cat([top, entropy.clamp(0, 1), torch.ones_like(entropy)], dim=1)

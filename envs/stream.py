@@ -1,0 +1,51 @@
+"""What an episode is: a stream of inputs, what answers are worth, and what resources cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from penstock.backbones import InputError
+from penstock.envs.budget import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The rules of an episode.
+
+    The reward of a step is `worth - price * cost / full cost`: what an answer was worth, when one
+    was given, minus what the step cost at the price of the stream. The price is drawn per stream
+    and stands in the observation, so one policy learns for every price; which price meets an
+    average budget is found afterwards, on validation data.
+    """
+
+    inputs_per_episode: int = 1
+    """Inputs that share an episode and, if there is one, a budget per stream."""
+    resource: str = "energy_j"
+    """What the price is on."""
+    price: tuple[float, float] = (0.02, 1.0)
+    """Lowest and highest price: the worth that the full network's cost amounts to."""
+    worth: Literal["right", "likelihood"] = "right"
+    """Of an answer: 1 if it is right, or the probability that it gives to the right class."""
+    budgets: tuple[Budget, ...] = ()
+    """Hard ones are kept by masks; an average one is met by choosing the price."""
+    choices: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Knob name -> choices offered; unnamed knobs offer all. One choice fixes a knob."""
+
+    def __post_init__(self) -> None:
+        if self.inputs_per_episode < 1:
+            raise InputError(
+                f"an episode has one input or more, got {self.inputs_per_episode}; raise it"
+            )
+        low, high = self.price
+        if not 0 < low <= high:
+            raise InputError(
+                f"the price goes from a positive low to a high, got {self.price}; "
+                "for one price give it twice"
+            )
+        if self.worth not in ("right", "likelihood"):
+            raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')
+
+    @property
+    def hard(self) -> tuple[Budget, ...]:
+        """The budgets that no input or stream may exceed."""
+        return tuple(budget for budget in self.budgets if budget.kind == "hard")

@@ -1,0 +1,132 @@
+"""The batched engine as a gymnasium vector environment."""
+
+from typing import Any, final
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from penstock.envs.lanes import Lanes, Outcomes
+from penstock.hardware import RESOURCES
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+def spaces(lanes: Lanes) -> tuple[gym.spaces.Box, gym.spaces.MultiDiscrete]:
+    """The observation and action space of one lane."""
+    columns = lanes.layout.columns
+    box = gym.spaces.Box(
+        np.array([c.low for c in columns], np.float32),
+        np.array([c.high for c in columns], np.float32),
+        dtype=np.float32,
+    )
+    return box, gym.spaces.MultiDiscrete([len(knob.choices) for knob in lanes.knobs])
+
+
+@final
+class InferenceVectorEnv(VectorEnv[Floats, NDArray[np.int64], Floats]):
+    """Decide for many inputs at once how much of a network to run.
+
+    ## Description
+    Each lane carries one image through a backbone, block by block. Before every block the policy
+    sets the knobs, or answers with the exit that was just run.
+
+    ## Action Space
+    `MultiDiscrete`, one index per knob: `exit` first (0 answers, 1 goes on), then the offered knobs
+    of blocks and machine, cheapest choice 0. `action_masks()` says which choices are allowed.
+
+    ## Observation Space
+    `Box`, float32; the columns are listed in `penstock.envs.observation.Observation`.
+
+    ## Rewards
+    What an answer was worth, minus price times cost as a share of the full network's cost.
+
+    ## Starting State
+    The first image of a new stream after the stem.
+
+    ## Episode End
+    Terminates when the last input of the stream is answered. Never truncates.
+
+    ## Information
+    For lanes whose input was answered in this step (mask `_right`): `right`, `exit`, `over`,
+    `energy_j`, `latency_s`, `macs`, `sent_bytes`; with `SAME_STEP` also `final_obs`.
+
+    Args:
+        lanes: the engine; this shell owns it from now on.
+        autoreset: `NEXT_STEP` (gymnasium's default), `SAME_STEP` (Stable-Baselines3) or `DISABLED`
+            (reset with `options={"reset_mask": ...}`).
+    """
+
+    def __init__(
+        self, lanes: Lanes, *, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP
+    ) -> None:
+        self.lanes = lanes
+        self.num_envs = lanes.n
+        self.metadata = {"autoreset_mode": autoreset, "render_modes": []}
+        self.autoreset = autoreset
+        self.single_observation_space, self.single_action_space = spaces(lanes)
+        self.observation_space = batch_space(self.single_observation_space, lanes.n)
+        self.action_space = batch_space(self.single_action_space, lanes.n)
+        self._over = torch.zeros(lanes.n, dtype=torch.bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Start a stream on every lane, or on those of `options["reset_mask"]`."""
+        if seed is not None:
+            self.lanes.seed(seed)
+        rows = torch.arange(self.num_envs)
+        if options is not None and "reset_mask" in options:
+            rows = rows[torch.as_tensor(options["reset_mask"], dtype=torch.bool)]
+        self.lanes.start(rows)
+        self._over[rows] = False
+        return self._observation(), {}
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[Floats, Floats, Flags, Flags, dict[str, Any]]:
+        """Take a decision on every lane."""
+        fresh = self._over.nonzero().squeeze(1)
+        step = self.lanes.step(torch.as_tensor(actions))
+        reward = step.reward.numpy().copy()
+        infos = information(step.outcomes, self.num_envs)
+        over = step.done.nonzero().squeeze(1)
+        if self.autoreset == AutoresetMode.NEXT_STEP:
+            self.lanes.start(fresh)
+        elif self.autoreset == AutoresetMode.SAME_STEP and len(over):
+            infos["final_obs"] = self._observation()
+            infos["_final_obs"] = step.done.numpy().copy()
+            self.lanes.start(over)
+        self._over = step.done
+        terminated = step.done.numpy().copy()
+        return self._observation(), reward, terminated, np.zeros_like(terminated), infos
+
+    def action_masks(self) -> Flags:
+        """Which choices are allowed now, all knobs side by side: [N, sum of choices] bool."""
+        masks: Flags = self.lanes.allowed.numpy().copy()
+        return masks
+
+    def _observation(self) -> Floats:
+        observation: Floats = self.lanes.observation.numpy().copy()
+        return observation
+
+
+def information(outcomes: Outcomes, n: int) -> dict[str, Any]:
+    """Outcomes as gymnasium's vector infos: arrays [n], with masks of who has a value."""
+    lanes = outcomes.lanes
+    if len(lanes) == 0:
+        return {}
+    columns = {"right": outcomes.right, "exit": outcomes.exit, "over": outcomes.over}
+    columns |= dict(zip(RESOURCES, outcomes.cost.unbind(dim=1), strict=True))
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[lanes.numpy()] = True
+    infos: dict[str, Any] = {}
+    for name, values in columns.items():
+        infos[name] = np.zeros(n, dtype=values.numpy().dtype)
+        infos[name][mask] = values.numpy()
+        infos[f"_{name}"] = mask
+    return infos

@@ -1,0 +1,271 @@
+"""The rules that every machine keeps, checked by running it on small blocks.
+
+A machine of your own is right when `check_machine(machine)` returns.
+"""
+
+import copy
+import inspect
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isfinite
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import BITS, EXIT, RUN, WIDTH, Block, Setting
+from penstock.backbones.backbone import Backbone, restrict
+from penstock.backbones.errors import InputError
+from penstock.backbones.resnet import tiny_resnet
+from penstock.hardware.cost import Cost, Job
+from penstock.hardware.machine import Machine, State
+
+LANES: Final = (1, 4)
+"""Every job is run with so many lanes."""
+
+
+def check_machine(machine: Machine, *, backbone: Backbone | None = None, seed: int = 0) -> None:
+    """Run a machine on one block of each kind under a handful of settings, and hold it to `rules`.
+
+    Args:
+        machine: to be checked.
+        backbone: whose blocks are run; a small residual network if there is none.
+        seed: of the images and of every draw of the machine.
+
+    Raises:
+        InputError: at the first rule that is broken: the rule, what was expected and what came.
+    """
+    name = type(machine).__name__
+    if not isinstance(machine, Machine):
+        raise InputError(f"a Machine can be checked, got {name}; derive it from Machine")
+    with torch.no_grad():
+        bench = _Bench(machine, _blocks(backbone, seed), seed)
+        for rule in _RULES:
+            try:
+                breach = next(rule(bench), None)
+            except Exception as error:  # whatever a machine raises is the answer to the check
+                raise InputError(
+                    f'{name} breaks the rule "{_sentence(rule)}": expected no exception, '
+                    f"got {type(error).__name__}: {error}"
+                ) from error
+            if breach is not None:
+                raise InputError(f'{name} breaks the rule "{_sentence(rule)}": {breach}')
+
+
+def rules() -> tuple[str, ...]:
+    """What `check_machine` holds a machine to, a sentence a rule, in the order of the checks."""
+    return tuple(_sentence(rule) for rule in _RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One job: n lanes of a block under a setting."""
+
+    block: Block
+    x: Tensor  # [n, C, H, W]
+    setting: Setting
+
+    def __str__(self) -> str:
+        lanes = "1 lane" if len(self.x) == 1 else f"{len(self.x)} lanes"
+        return f"{type(self.block).__name__} under {dict(self.setting)} with {lanes}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What came of a job."""
+
+    before: State
+    output: Tensor  # [n, C', H', W'] or [n, classes]
+    cost: Cost
+    after: State
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A machine and what it is tried on."""
+
+    machine: Machine
+    blocks: tuple[tuple[Block, Tensor], ...]  # with the input of each, [n, C, H, W]
+    seed: int
+
+    def settings(self, block: Block) -> Iterator[Setting]:
+        """Full, each choice of each knob alone, and everything at its cheapest."""
+        knobs = (*block.knobs, *self.machine.knobs)
+        yield {}
+        for knob in knobs:
+            for choice in knob.choices:
+                yield {knob.name: choice}
+        yield {knob.name: knob.choices[0] for knob in knobs}
+
+    def cases(self) -> Iterator[_Case]:
+        """Every block under every setting with every number of lanes."""
+        for block, x in self.blocks:
+            for setting in self.settings(block):
+                for n in LANES:
+                    yield _Case(block, x[:n], setting)
+
+    def run(self, case: _Case) -> _Trial:
+        """Run one job on a machine that was just reset."""
+        rng = torch.Generator().manual_seed(self.seed)
+        before = self.machine.reset(len(case.x), rng)
+        job = Job(case.block, case.x.clone(), case.setting)
+        output, cost, after = self.machine.run(job, before, rng)
+        return _Trial(before, output, cost, after)
+
+    def price(self, case: _Case) -> dict[str, Any]:
+        """Resource name -> amount, before the job is run."""
+        shape = tuple(case.x.shape[1:])
+        return self.machine.price(case.block, case.setting, shape).each()
+
+
+def _knob_names_are_free(bench: _Bench) -> Iterator[str]:
+    """The knobs of a machine have names of their own, not those of blocks."""
+    taken = {knob.name for knob in (RUN, WIDTH, BITS, EXIT)}
+    taken |= {knob.name for block, _ in bench.blocks for knob in block.knobs}
+    for knob in bench.machine.knobs:
+        if knob.name in taken:
+            yield f"expected a name other than {', '.join(sorted(taken))}, got {knob.name!r}"
+        taken.add(knob.name)
+
+
+def _state_has_lanes(bench: _Bench) -> Iterator[str]:
+    """The state is tensors with one row a lane, and a run keeps its keys."""
+    for case in bench.cases():
+        trial, n = bench.run(case), len(case.x)
+        before, after = sorted(trial.before), sorted(trial.after)
+        if before != after:
+            yield f"{case}: expected {before} after the run, got {after}"
+        for name, value in (*trial.before.items(), *trial.after.items()):
+            if not isinstance(value, Tensor) or value.shape[:1] != (n,):
+                yield f"{case}: expected {name!r} as a tensor of {n} rows, got {_kind(value)}"
+
+
+def _output_is_the_blocks(bench: _Bench) -> Iterator[str]:
+    """The output has the shape that the block gives, and is finite."""
+    for case in bench.cases():
+        expected = case.block(case.x, restrict(case.setting, case.block))
+        output = bench.run(case).output
+        if not isinstance(output, Tensor) or output.shape != expected.shape:
+            yield f"{case}: expected {_kind(expected)}, got {_kind(output)}"
+        elif not output.isfinite().all():
+            yield f"{case}: expected finite numbers, got {output[~output.isfinite()][0]}"
+
+
+def _costs_are_amounts(bench: _Bench) -> Iterator[str]:
+    """A cost is a Cost of finite amounts of at least 0, each a number or one a lane."""
+    for case in bench.cases():
+        cost, n = bench.run(case).cost, len(case.x)
+        if not isinstance(cost, Cost):
+            yield f"{case}: expected a Cost, got {_kind(cost)}"
+        for name, amount in cost.each().items():
+            if not isinstance(amount, int | float) and getattr(amount, "shape", None) != (n,):
+                yield f"{case}: expected {name} as a number or a tensor [{n}], got {_kind(amount)}"
+            if not ((values := _per_lane(amount, n)).isfinite() & (values >= 0)).all():
+                yield f"{case}: expected finite {name} of at least 0, got {amount}"
+
+
+def _price_is_the_most(bench: _Bench) -> Iterator[str]:
+    """A price is known in numbers before the run, and the run never costs more."""
+    for case in bench.cases():
+        spent, n = bench.run(case).cost.each(), len(case.x)
+        for name, most in bench.price(case).items():
+            if not isinstance(most, int | float) or not isfinite(most):
+                yield f"{case}: expected {name} as a finite number, got {_kind(most)} {most}"
+            if (amount := _per_lane(spent[name], n).max().item()) > most * (1 + 1e-6):
+                yield f"{case}: expected at most the price of {most:g} {name}, got {amount:g}"
+
+
+def _prices_grow_with_work(bench: _Bench) -> Iterator[str]:
+    """Turning up a block's knob never lowers the price in energy, latency or multiplications."""
+    for case in bench.cases():
+        for knob in case.block.knobs:
+            turned = [replace(case, setting={**case.setting, knob.name: c}) for c in knob.choices]
+            for less, more in pairwise(turned):
+                for name in ("energy_j", "latency_s", "macs"):
+                    low, high = bench.price(less)[name], bench.price(more)[name]
+                    if low > high * (1 + 1e-9):
+                        yield f"{more}: expected {name} of at least {low:g}, got {high:g}"
+
+
+def _left_out_costs_no_more(bench: _Bench) -> Iterator[str]:
+    """A block that is left out costs no more than one that is run."""
+    for case in bench.cases():
+        if RUN not in case.block.knobs:
+            continue
+        done, left_out = (
+            bench.run(replace(case, setting={**case.setting, RUN.name: run})).cost.each()
+            for run in (RUN.full, RUN.choices[0])
+        )
+        for name in done:
+            most, amount = (_per_lane(cost[name], len(case.x)) for cost in (done, left_out))
+            if (amount > most * (1 + 1e-6)).any():
+                yield f"{case}: expected at most {most.tolist()} {name}, got {amount.tolist()}"
+
+
+def _seed_decides(bench: _Bench) -> Iterator[str]:
+    """The same seed gives the same output, cost and next state."""
+    for case in bench.cases():
+        one, two = bench.run(case), bench.run(case)
+        pairs = [("the output", one.output, two.output)]
+        pairs += [(name, one.after[name], two.after[name]) for name in one.after]
+        for name, first in one.cost.each().items():
+            again = two.cost.each()[name]
+            pairs.append((name, _per_lane(first, len(case.x)), _per_lane(again, len(case.x))))
+        for name, first, again in pairs:
+            if not torch.equal(first, again):
+                yield f"{case}: expected {name} as before, got another"
+
+
+def _pickles(bench: _Bench) -> Iterator[str]:
+    """A machine that was pickled and read back prices the same."""
+    again = replace(bench, machine=pickle.loads(pickle.dumps(bench.machine)))
+    for case in bench.cases():
+        if (got := again.price(case)) != (expected := bench.price(case)):
+            yield f"{case}: expected {expected}, got {got}"
+
+
+_RULES: Final = (
+    _knob_names_are_free,
+    _state_has_lanes,
+    _output_is_the_blocks,
+    _costs_are_amounts,
+    _price_is_the_most,
+    _prices_grow_with_work,
+    _left_out_costs_no_more,
+    _seed_decides,
+    _pickles,
+)
+
+
+def _sentence(rule: Callable[[_Bench], Iterator[str]]) -> str:
+    return (inspect.getdoc(rule) or "").removesuffix(".")
+
+
+def _per_lane(amount: Tensor | float, n: int) -> Tensor:
+    return torch.as_tensor(amount, dtype=torch.float64).expand(n)  # [n]
+
+
+def _kind(value: object) -> str:
+    return f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _blocks(backbone: Backbone | None, seed: int) -> tuple[tuple[Block, Tensor], ...]:
+    """One block of each kind with an input of it [n, C, H, W], on its way through the network."""
+    if backbone is None:
+        with torch.random.fork_rng(devices=[]):  # layers are initialised from the global generator
+            torch.manual_seed(seed)
+            backbone = tiny_resnet(blocks_per_stage=2)
+    backbone = copy.deepcopy(backbone).eval()
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.rand(max(LANES), *backbone.shape, generator=rng)
+    kinds = {(type(backbone.stem), backbone.stem.knobs): (backbone.stem, x)}
+    x = backbone.stem(x, {})
+    for index in range(backbone.depth):
+        block, head = backbone.block(index), backbone.head(index)
+        kinds.setdefault((type(block), block.knobs), (block, x))
+        x = block(x, {})
+        if head is not None:
+            kinds.setdefault((type(head), head.knobs), (head, x))
+    return tuple(kinds.values())

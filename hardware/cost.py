@@ -1,0 +1,57 @@
+"""What was spent on a lane, and what a machine is asked to run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import Block, Setting
+
+RESOURCES: Final = ("energy_j", "latency_s", "macs", "sent_bytes")
+"""What can be spent, and so budgeted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was spent, per lane: numbers where all lanes of a group spent the same, else [n].
+
+    >>> (Cost(energy_j=1.0) + Cost(energy_j=2.0, macs=5)).energy_j
+    3.0
+    """
+
+    energy_j: Tensor | float = 0.0
+    latency_s: Tensor | float = 0.0
+    macs: Tensor | float = 0.0
+    sent_bytes: Tensor | float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """The sum, resource by resource."""
+        return Cost(
+            self.energy_j + other.energy_j,
+            self.latency_s + other.latency_s,
+            self.macs + other.macs,
+            self.sent_bytes + other.sent_bytes,
+        )
+
+    def rows(self) -> Tensor:
+        """All resources side by side in float64, in the order of `RESOURCES`: [n, R], or [R]."""
+        amounts = [torch.as_tensor(a, dtype=torch.float64) for a in self.each().values()]
+        return torch.stack(torch.broadcast_tensors(*amounts), dim=-1)
+
+    def each(self) -> dict[str, Tensor | float]:
+        """Resource name -> amount, in the order of `RESOURCES`."""
+        return {name: getattr(self, name) for name in RESOURCES}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Run this block on these lanes with this setting, perhaps with disturbed weights."""
+
+    block: Block
+    x: Tensor  # [n, C, H, W]
+    setting: Setting
+    """Knobs of the block and of the machine."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parameters and buffers that stand in for the block's own, by name; empty: its own."""

@@ -1,0 +1,51 @@
+"""The interface that every hardware model has."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import Block, Knob, Setting
+from penstock.hardware.cost import Cost, Job
+
+State = Mapping[str, Tensor]
+"""What the machine is like now, per lane: {"bandwidth_bps": [n]}. Keys never change."""
+
+
+class Machine(ABC):
+    """Runs blocks and says what that cost.
+
+    Implementations are final frozen dataclasses. One that changes another a little wraps it: it
+    alters the job on the way in, or output, cost and state on the way out.
+    """
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What can be turned on the machine itself, for each job; wrappers add to the inner's."""
+        return ()
+
+    @abstractmethod
+    def reset(self, n: int, rng: torch.Generator) -> State:
+        """Draw the conditions of n lanes that start a stream; empty if there are none."""
+
+    @abstractmethod
+    def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+        """Run a job for all of its lanes at once.
+
+        Args:
+            job: x is [n, C, H, W].
+            state: of these n lanes.
+            rng: the only source of randomness.
+
+        Returns:
+            The output [n, ...], what it cost, and the next state of the lanes.
+        """
+
+    @abstractmethod
+    def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        """The most that running this block could cost one lane, in numbers, before it runs.
+
+        Hard budgets rest on it: `run` never costs more. A machine whose cost varies answers with
+        its worst case.
+        """

@@ -1,0 +1,1 @@
+"""The console command `penstock`, and the experiments it knows by name."""
