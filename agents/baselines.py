@@ -21,8 +21,11 @@ class Full:
     """Choices of each knob."""
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None,
-        deterministic: bool = False, **more: Any,
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
     ) -> tuple[Actions, Any]:
         """The last choice of every knob."""
         last = np.array(self.sizes, dtype=np.int64) - 1
@@ -38,8 +41,11 @@ class Random:
         self.rng = np.random.default_rng(seed)
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None,
-        deterministic: bool = False, **more: Any,
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
     ) -> tuple[Actions, Any]:
         """A draw for every lane and knob."""
         n = len(observation)
@@ -65,8 +71,11 @@ class Thresholds:
     """By block that comes next: exit if the last exit's largest probability is at least this."""
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None,
-        deterministic: bool = False, **more: Any,
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
     ) -> tuple[Actions, Any]:
         """Full, but exits where the threshold is met."""
         actions, _ = Full(self.sizes).predict(observation)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.agents.statics import Array
-
+from penstock.hardware import RESOURCES
 
 
 def hull(cost: Array, accuracy: Array, budget: float) -> tuple[int, int, float]:
@@ -22,7 +22,9 @@ def hull(cost: Array, accuracy: Array, budget: float) -> tuple[int, int, float]:
     """
     cheap, dear = np.flatnonzero(cost <= budget), np.flatnonzero(cost > budget)
     if len(cheap) == 0:
-        raise ValueError(f"no configuration costs {budget:.3g} or less, the cheapest {cost.min():.3g}")
+        raise ValueError(
+            f"no configuration costs {budget:.3g} or less, the cheapest {cost.min():.3g}"
+        )
     a = int(cheap[accuracy[cheap].argmax()])
     best, value = (a, a, 0.0), float(accuracy[a])
     if len(dear):
@@ -34,19 +36,22 @@ def hull(cost: Array, accuracy: Array, budget: float) -> tuple[int, int, float]:
     return best
 
 
-def oracle(right: NDArray[np.bool_], cost: Array, budget: float) -> tuple[Array, Array]:
+def oracle(
+    right: NDArray[np.bool_], costs: Array, budget: float, resource: str
+) -> tuple[Array, Array]:
     """What could be reached by someone who knows the labels: the price that meets the budget.
 
     Args:
         right: [I, A].
-        cost: [I, A] of the resource.
+        costs: [I, A, R].
         budget: on the mean over inputs.
+        resource: of the budget.
 
     Returns:
-        Expected right answers and cost of each input, [I] each: the two choices around the price at
+        Expected right answers [I] and costs [I, R] of each input: the two choices around the price at
         which the budget is crossed, mixed so that it is met exactly.
     """
-    rows = np.arange(len(right))
+    rows, cost = np.arange(len(right)), costs[:, :, RESOURCES.index(resource)]
 
     def choose(price: float) -> NDArray[np.int64]:
         chosen: NDArray[np.int64] = (right - price * cost).argmax(axis=1)
@@ -58,7 +63,7 @@ def oracle(right: NDArray[np.bool_], cost: Array, budget: float) -> tuple[Array,
     cheapest = 1e-9 / cost.mean()
     if spend(choose(cheapest)) <= budget:
         chosen = choose(cheapest)
-        return right[rows, chosen].astype(np.float64), cost[rows, chosen]
+        return right[rows, chosen].astype(np.float64), costs[rows, chosen]
     low, high = cheapest, 1 / cost.mean()
     while spend(choose(high)) > budget and high < 1e12 / cost.mean():
         high *= 2
@@ -70,7 +75,7 @@ def oracle(right: NDArray[np.bool_], cost: Array, budget: float) -> tuple[Array,
     share = min(1.0, max(0.0, (budget - spend(cheap)) / gap)) if gap > 0 else 0.0
     return (
         (1 - share) * right[rows, cheap] + share * right[rows, dear],
-        (1 - share) * cost[rows, cheap] + share * cost[rows, dear],
+        (1 - share) * costs[rows, cheap] + share * costs[rows, dear],
     )
 
 
@@ -78,5 +83,5 @@ def front(cost: Array, accuracy: Array) -> NDArray[np.bool_]:
     """Which configurations no other one beats in both, [A]."""
     better = (cost[None] <= cost[:, None]) & (accuracy[None] >= accuracy[:, None])
     strictly = (cost[None] < cost[:, None]) | (accuracy[None] > accuracy[:, None])
-    beaten: NDArray[np.bool_] = (better & strictly).any(axis=1)
+    beaten: NDArray[np.bool_] = np.asarray(np.any(better & strictly, axis=1))
     return ~beaten

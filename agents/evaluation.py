@@ -1,145 +1,246 @@
-"""Judging policies: every image once, under a budget, among everything that needs no learning."""
+"""Judging a policy on test images among everything that needs no learning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from penstock.agents.baselines import Random, sizes, thresholds
+from penstock.agents.bounds import front, hull, oracle
+from penstock.agents.play import Played, find_price, play
 from penstock.agents.policy import Policy
-from penstock.agents.statics import Array
-from penstock.envs import Lanes, Outcomes
+from penstock.agents.scene import Scene
+from penstock.agents.statics import Array, Statics, record_statics
+from penstock.backbones import Knob
+from penstock.envs import Budget
 from penstock.hardware import RESOURCES
+
+POLICY, FULL, HULL, MASK = "policy", "full network", "time-sharing hull", "best fixed mask"
+THRESHOLDS, RANDOM, ORACLE = "confidence thresholds", "random", "label oracle"
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """What a policy did with each of `I` images; `R` resources, `D` blocks, `K` knobs."""
+class Judged:
+    """One row of the table: what a way to decide brought on `I` test images."""
 
-    right: Array  # [I] 0 or 1, or in between where a mix of policies is expected to be right
+    name: str
+    right: Array  # [I] 0 or 1, or expected where two configurations are mixed
     cost: Array  # [I, R]
-    over: NDArray[np.bool_]  # [I] whether a hard budget was exceeded
-    exit: NDArray[np.int64]  # [I] the block after which the answer was given
-    choices: NDArray[np.int64]  # [I, D, K] index chosen, -1 where a block was not reached
-    overruled: int
-    """Decisions that were not allowed and were replaced."""
+    violations: int
+    """Inputs that exceeded a hard budget."""
+    decisions: dict[str, list[list[float]]] | None = None
+    """Knob -> [D][choice], how often each choice was made at each block that was reached."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float(self.right.mean())
 
     def mean(self, resource: str) -> float:
-        """The mean cost of an input."""
+        """Mean cost of an input."""
         return float(self.cost[:, RESOURCES.index(resource)].mean())
 
+    def table(self) -> dict[str, Any]:
+        """The row as plain values."""
+        row: dict[str, Any] = {"name": self.name, "accuracy": self.accuracy}
+        for index, resource in enumerate(RESOURCES):
+            row[resource] = float(self.cost[:, index].mean())
+            row[f"{resource}_p95"] = float(np.quantile(self.cost[:, index], 0.95))
+        row["violations"] = self.violations
+        if self.decisions is not None:
+            row["decisions"] = self.decisions
+        return row
 
-def play(
-    policy: Policy,
-    lanes: Lanes,
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How much better a policy is than a control on the same images, in shares."""
+
+    control: str
+    gap: float
+    low: float
+    """Lower end of the 95 % interval of the paired difference."""
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A table with its controls, all at the policy's own mean cost."""
+
+    rows: tuple[Judged, ...]
+    budget: Budget
+    limit: float
+    """The budget in the unit of its resource."""
+    matched: float
+    """The mean cost at which the controls are judged: the policy's, or the limit without one."""
+    price: float | None
+    """At which the policy meets the budget on validation images."""
+    gaps: tuple[Gap, ...]
+    score: float | None
+    """G = (policy - hull) / (oracle - hull)."""
+
+    def row(self, name: str) -> Judged:
+        """A row by name."""
+        return next(row for row in self.rows if row.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The static configurations on validation and test images, for any number of budgets."""
+
+    validation: Statics
+    test: Statics
+
+    def __post_init__(self) -> None:
+        if self.validation.names != self.test.names:
+            raise ValueError("validation and test were recorded under different configurations")
+
+
+def record(scene: Scene, *, seed: int = 0, progress: Callable[[], object] = lambda: None) -> Recorded:
+    """Run validation and test images under every static setting and skip mask."""
+    validation = scene.lanes("validation", learned=False, lanes=1)
+    images = scene.data.validation
+    on_validation = record_statics(validation, images, seed=seed, progress=progress)
+    test = scene.lanes("test", learned=False, lanes=1)
+    on_test = record_statics(
+        test, scene.data.test, masks=on_validation.skipped, seed=seed, progress=progress
+    )
+    return Recorded(on_validation, on_test)
+
+
+def evaluate(
+    policy: Policy | None,
+    scene: Scene,
+    recorded: Recorded,
+    budget: Budget,
     *,
-    price: float | None = None,
-    progress: Callable[[int], None] = lambda count: None,
-) -> Played:
-    """Give every image of the engine to a policy, once and in order.
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Evaluation:
+    """The table of a policy at a budget.
+
+    Everything that is chosen (price, thresholds, mask, mix, chance) is chosen on validation images.
+    A hard budget is put on every way of deciding that takes decisions; static configurations are
+    chosen so that their mean meets it.
 
     Args:
-        policy: asked deterministically.
-        lanes: the engine; with streams of several inputs, images that do not fill the last stream
-            are left out.
-        price: what resources cost, for a policy that sees it; None draws it per stream.
-        progress: called with the number of answers, now and then.
+        policy: None judges the baselines alone.
+        scene: what it is judged on.
+        recorded: of the same scene.
+        budget: average or hard.
+        seed: of the machine, the random policy and the bootstrap.
+        progress: called with the number of images judged, now and then.
     """
-    length = lanes.stream.inputs_per_episode
-    streams = torch.arange(len(lanes.images) // length * length).view(-1, length)
-    waiting = 0
-    found: list[Outcomes] = []
-    lanes.active[:] = False
-    state = None
-    while waiting < len(streams) or bool(lanes.active.any()):
-        idle = (~lanes.active).nonzero().squeeze(1)[: len(streams) - waiting]
-        lanes.start(idle, streams[waiting : waiting + len(idle)], price=price)
-        waiting += len(idle)
-        start = np.zeros(lanes.n, dtype=np.bool_)
-        start[idle.numpy()] = True
-        actions, state = policy_actions(policy, lanes, state, start)
-        outcomes = lanes.step(actions).outcomes
-        if len(outcomes.lanes):
-            found.append(outcomes)
-            progress(len(outcomes.lanes))
-    return _gather(found)
+    scene = scene.under(budget) if budget.kind == "hard" else scene
+    resource = RESOURCES.index(budget.resource)
+    learned = scene.lanes("validation", learned=True, seed=seed)
+    limit = budget.absolute(learned.full)
+    rows, price = [], None
+    matched = limit
+    if policy is not None:
+        price, _ = find_price(policy, learned, limit, budget.resource)
+        played = play(
+            policy, scene.lanes("test", learned=True, seed=seed), price=price, progress=progress
+        )
+        matched = played.mean(budget.resource)
+        rows.append(_judged(POLICY, played, learned.knobs))
+    count = len(rows[0].right) if rows else len(scene.data.test)
+    free = scene.lanes("validation", learned=False, seed=seed)
+    test = scene.lanes("test", learned=False, seed=seed)
+
+    seen, unseen = recorded.validation, recorded.test
+    cost, accuracy = seen.mean(budget.resource)
+    matched = max(matched, float(cost.min()))
+    full = int(np.flatnonzero(~seen.masks)[-1])
+    rows.append(_static(FULL, unseen, full, count))
+    rows.append(_random(scene, matched, budget.resource, seed, progress))
+    a, b, share = hull(cost, accuracy, matched)
+    mixed = _mixed(HULL, unseen, a, b, share, count)
+    rows.append(mixed)
+    fits = seen.masks & (cost <= matched)
+    if fits.any():
+        best = int(np.flatnonzero(fits)[accuracy[fits].argmax()])
+        rows.append(_static(MASK, unseen, best, count))
+    full_exits = seen.take(seen.same_setting(full))
+    if full_exits.cost[:, 0, resource].mean() <= matched:
+        rule = thresholds(free, full_exits, matched, budget.resource)
+        rows.append(_judged(THRESHOLDS, play(rule, test, progress=progress), test.knobs))
+    right, spent = oracle(unseen.right, unseen.cost, matched, budget.resource)
+    rows.append(Judged(ORACLE, right[:count], spent[:count], 0))
+    on_front = front(cost, accuracy) & ~seen.masks
+    rows += [_static(seen.names[i], unseen, int(i), count) for i in np.flatnonzero(on_front)]
+
+    gaps: list[Gap] = []
+    score = None
+    if policy is not None:
+        by_name = {row.name: row for row in rows}
+        for name in (FULL, HULL, MASK, THRESHOLDS, RANDOM):
+            if name in by_name:
+                difference = rows[0].right - by_name[name].right
+                low, high = interval(difference, seed=seed)
+                gaps.append(Gap(name, float(difference.mean()), low, high))
+        room = by_name[ORACLE].accuracy - mixed.accuracy
+        score = (rows[0].accuracy - mixed.accuracy) / room if room > 0 else None
+    return Evaluation(tuple(rows), budget, limit, matched, price, tuple(gaps), score)
 
 
-def policy_actions(
-    policy: Policy, lanes: Lanes, state: Any, start: NDArray[np.bool_]
-) -> tuple[Tensor, Any]:
-    """What a policy does with the engine's lanes now, [N, K]."""
-    masks: dict[str, Any] = {}
-    if getattr(policy, "takes_masks", False):
-        masks = {"action_masks": lanes.allowed.numpy()}
-    actions, state = policy.predict(
-        lanes.observation.numpy(), state=state, episode_start=start, deterministic=True, **masks
-    )
-    return torch.as_tensor(np.asarray(actions)), state
-
-
-def _gather(found: list[Outcomes]) -> Played:
-    order = torch.cat([o.inputs for o in found]).argsort(stable=True)
-    return Played(
-        right=torch.cat([o.right for o in found])[order].double().numpy(),
-        cost=torch.cat([o.cost for o in found])[order].numpy(),
-        over=torch.cat([o.over for o in found])[order].numpy(),
-        exit=torch.cat([o.exit for o in found])[order].numpy(),
-        choices=torch.cat([o.choices for o in found])[order].numpy(),
-        overruled=int(sum(int(o.overruled.sum()) for o in found)),
-    )
-
-
-def find_price(
-    policy: Policy,
-    lanes: Lanes,
-    budget: float,
-    resource: str,
-    *,
-    tolerance: float = 0.005,
-    tries: int = 10,
-) -> tuple[float, Played]:
-    """The lowest price at which a policy's mean cost meets an average budget, by bisection.
-
-    Args:
-        policy: one that was trained for a range of prices.
-        lanes: with validation images.
-        budget: on the mean cost of an input.
-        resource: of the budget.
-        tolerance: stop when the cost is so much below the budget, as a share.
-        tries: plays at most.
-
-    Returns:
-        The price, and what was played at it. If even the highest price costs more, that.
-    """
-    low, high = lanes.stream.price
-    best = (high, play(policy, lanes, price=high))
-    if best[1].mean(resource) > budget:
-        return best
-    for _ in range(tries):
-        middle = (low * high) ** 0.5
-        played = play(policy, lanes, price=middle)
-        spent = played.mean(resource)
-        if spent <= budget:
-            best, high = (middle, played), middle
-            if spent >= budget * (1 - tolerance):
-                break
-        else:
-            low = middle
-    return best
-
-
-def interval(
-    differences: Array, *, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def interval(differences: Array, *, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """95 % of the means of paired differences [I], by the bootstrap over images."""
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for start in range(0, resamples, 100):
-        drawn = rng.integers(0, len(differences), (min(100, resamples - start), len(differences)))
-        means[start : start + len(drawn)] = differences[drawn].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    values, places = np.unique(differences, return_inverse=True)
+    # Which image is drawn does not matter, only how often each different value is.
+    shares = np.bincount(places) / len(differences)
+    counts = rng.multinomial(len(differences), shares, size=resamples)
+    low, high = np.quantile(counts @ values / len(differences), [0.025, 0.975])
     return float(low), float(high)
+
+
+def decisions(choices: NDArray[np.int64], knobs: Sequence[Knob]) -> list[Array]:
+    """How often each choice was made at each block: [D, choices] a knob."""
+    depth = choices.shape[1]
+    counts = []
+    for k, knob in enumerate(knobs):
+        count = np.zeros((depth, len(knob.choices)))
+        for block in range(depth):
+            made = choices[:, block, k]
+            count[block] = np.bincount(made[made >= 0], minlength=len(knob.choices))
+        counts.append(count)
+    return counts
+
+
+def _judged(name: str, played: Played, knobs: Sequence[Knob]) -> Judged:
+    made = {
+        knob.name: count.tolist()
+        for knob, count in zip(knobs, decisions(played.choices, knobs), strict=True)
+    }
+    return Judged(name, played.right, played.cost, int(played.over.sum()), made)
+
+
+def _static(name: str, statics: Statics, index: int, count: int) -> Judged:
+    right = statics.right[:count, index].astype(np.float64)
+    return Judged(name, right, statics.cost[:count, index], 0)
+
+
+def _mixed(name: str, statics: Statics, a: int, b: int, share: float, count: int) -> Judged:
+    right = (1 - share) * statics.right[:count, a] + share * statics.right[:count, b]
+    cost = (1 - share) * statics.cost[:count, a] + share * statics.cost[:count, b]
+    return Judged(name, right, cost, 0)
+
+
+def _random(
+    scene: Scene, matched: float, resource: str, seed: int, progress: Callable[[int], object]
+) -> Judged:
+    """Chance, with the probability of full choices that spends `matched` on validation images."""
+    few = scene.data.validation.take(torch.arange(min(1000, len(scene.data.validation))))
+    validation = scene.with_validation(few).lanes("validation", learned=False, seed=seed)
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        spent = play(Random(sizes(validation), middle, seed), validation).mean(resource)
+        low, high = (middle, high) if spent <= matched else (low, middle)
+    test = scene.lanes("test", learned=False, seed=seed)
+    played = play(Random(sizes(test), low, seed), test, progress=progress)
+    return _judged(RANDOM, played, test.knobs)

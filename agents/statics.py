@@ -27,27 +27,36 @@ class Statics:
     """The outcome of every input under every configuration."""
 
     names: tuple[str, ...]  # A of them
-    masks: NDArray[np.bool_]  # [A] whether the configuration skips blocks
+    settings: NDArray[np.int64]  # [A] configurations that differ only in the exit share a number
+    runs: NDArray[np.bool_]  # [A, D] the blocks that are run
     right: NDArray[np.bool_]  # [I, A]
     confidence: Array  # [I, A] largest probability
     cost: Array  # [I, A, R]
 
-    def __add__(self, other: "Statics") -> "Statics":
-        """The configurations of both, of the same inputs."""
-        return Statics(
-            self.names + other.names,
-            np.concatenate([self.masks, other.masks]),
-            np.concatenate([self.right, other.right], axis=1),
-            np.concatenate([self.confidence, other.confidence], axis=1),
-            np.concatenate([self.cost, other.cost], axis=1),
-        )
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Which configurations skip a block, [A]."""
+        skipping: NDArray[np.bool_] = np.logical_not(np.all(self.runs, axis=1))
+        return skipping
+
+    @property
+    def skipped(self) -> list[tuple[bool, ...]]:
+        """The masks among the configurations, for `record_statics` on other images."""
+        # In the order of the configurations, so that both recordings have the same ones.
+        return list(dict.fromkeys(tuple(runs) for runs in self.runs[self.masks].tolist()))
+
+    def same_setting(self, index: int) -> NDArray[np.bool_]:
+        """All exits of one configuration's setting, [A] bool."""
+        same: NDArray[np.bool_] = self.settings == self.settings[index]
+        return same
 
     def take(self, chosen: NDArray[np.bool_]) -> "Statics":
         """Some of the configurations: `chosen` is [A] bool."""
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
         return Statics(
             names,
-            self.masks[chosen],
+            self.settings[chosen],
+            self.runs[chosen],
             self.right[:, chosen],
             self.confidence[:, chosen],
             self.cost[:, chosen],
@@ -66,7 +75,7 @@ def record_statics(
     *,
     masks: Sequence[tuple[bool, ...]] | None = None,
     seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Statics:
     """Run images under every uniform setting, and under skip masks, with every exit.
 
@@ -78,29 +87,27 @@ def record_statics(
         progress: called after each setting.
     """
     depth = lanes.backbone.depth
-    uniform = [
-        (describe(setting), [setting] * depth, False)
-        for setting in uniform_settings(lanes)
-    ]
     dearest = lanes.prices.settings[-1]
-    chosen = skip_masks(lanes, images, seed=seed) if masks is None else masks
-    skipping = [
-        (
-            "skip " + " ".join(str(i) for i, run in enumerate(mask) if not run),
-            [{**dearest, RUN.name: float(run)} for run in mask],
-            True,
-        )
-        for mask in chosen
-        if not all(mask)
-    ]
+    masks = skip_masks(lanes, images, seed=seed) if masks is None else masks
+    cases = [(describe(setting), [setting] * depth) for setting in uniform_settings(lanes)]
+    for mask in masks:
+        if not all(mask):
+            name = "skip " + " ".join(str(i) for i, run in enumerate(mask) if not run)
+            cases.append((name, [{**dearest, RUN.name: float(run)} for run in mask]))
+    exits = [i for i in range(depth) if lanes.prices.exits[i]]
     parts = []
-    for name, settings, masked in [*uniform, *skipping]:
-        parts.append(_record(lanes, images, name, settings, masked, seed))
+    for _, settings in cases:
+        parts.append(_record(lanes, images, settings, seed))
         progress()
-    statics = parts[0]
-    for part in parts[1:]:
-        statics = statics + part
-    return statics
+    runs = [[setting.get(RUN.name, RUN.full) != 0 for setting in settings] for _, settings in cases]
+    return Statics(
+        names=tuple(f"{name}, exit {index}" for name, _ in cases for index in exits),
+        settings=np.repeat(np.arange(len(cases)), len(exits)),
+        runs=np.repeat(np.array(runs, dtype=np.bool_), len(exits), axis=0),
+        right=np.concatenate([right for right, _, _ in parts], axis=1),
+        confidence=np.concatenate([sure for _, sure, _ in parts], axis=1),
+        cost=np.concatenate([cost for _, _, cost in parts], axis=1),
+    )
 
 
 def uniform_settings(lanes: Lanes) -> list[Mapping[str, float]]:
@@ -118,9 +125,7 @@ def skip_masks(lanes: Lanes, images: Images, *, seed: int = 0) -> list[tuple[boo
     depth = lanes.backbone.depth
     if RUN.name not in {knob.name for knob in lanes.offered}:
         return []
-    skippable = [
-        i for i in range(depth) if RUN in lanes.backbone.block(i).knobs
-    ]
+    skippable = [i for i in range(depth) if RUN in lanes.backbone.block(i).knobs]
     if len(skippable) <= EXHAUSTIVE_BLOCKS:
         return [
             tuple(i not in dropped for i in range(depth))
@@ -132,10 +137,9 @@ def skip_masks(lanes: Lanes, images: Images, *, seed: int = 0) -> list[tuple[boo
     while any(mask[i] for i in skippable):
         trials = {}
         for i in (i for i in skippable if mask[i]):
-            settings = [
-                {**dearest, RUN.name: float(run and j != i)} for j, run in enumerate(mask)
-            ]
-            trials[i] = _record(lanes, images, "", settings, True, seed).right[:, -1].mean()
+            settings = [{**dearest, RUN.name: float(run and j != i)} for j, run in enumerate(mask)]
+            right, _, _ = _record(lanes, images, settings, seed)
+            trials[i] = right[:, -1].mean()
         mask[max(trials, key=trials.__getitem__)] = False
         path.append(tuple(mask))
     return path
@@ -150,17 +154,14 @@ def describe(setting: Mapping[str, float]) -> str:
 def _record(
     lanes: Lanes,
     images: Images,
-    name: str,
     settings: Sequence[Mapping[str, float]],
-    masked: bool,
     seed: int,
     batch: int = 500,
-) -> Statics:
-    """One setting a block: every exit on the way is an outcome."""
+) -> tuple[NDArray[np.bool_], Array, Array]:
+    """One setting a block, every exit on the way: right and confidence [I, E], cost [I, E, R]."""
     backbone, machine = lanes.backbone, lanes.machine
     rng = torch.Generator().manual_seed(seed)
     right, confidence, costs = [], [], []
-    exits: list[int] = []
     for start in range(0, len(images), batch):
         chunk = images.take(torch.arange(start, min(start + batch, len(images))))
         x = (chunk.pixels.to(lanes.device).float() / 255).contiguous(
@@ -171,7 +172,6 @@ def _record(
         dearest = lanes.prices.settings[-1]
         x, spent, state = _run(machine, Job(backbone.stem, x, dearest), state, rng, spent)
         answers: list[tuple[Tensor, Tensor]] = []
-        exits = []
         for index, setting in enumerate(settings):
             job = Job(backbone.block(index), x, setting)
             x, spent, state = _run(machine, job, state, rng, spent)
@@ -180,14 +180,11 @@ def _record(
                 job = Job(head, x, dearest)
                 logits, spent, state = _run(machine, job, state, rng, spent)
                 answers.append((logits.softmax(dim=1).cpu(), spent))
-                exits.append(index)
         said = torch.stack([p for p, _ in answers], dim=1)  # [i, exits, classes]
         right.append(said.argmax(dim=2) == chunk.labels.unsqueeze(1))
         confidence.append(said.amax(dim=2))
         costs.append(torch.stack([c for _, c in answers], dim=1))
-    return Statics(
-        tuple(f"{name}, exit {index}" for index in exits),
-        np.full(len(exits), masked),
+    return (
         torch.cat(right).numpy(),
         torch.cat(confidence).double().numpy(),
         torch.cat(costs).numpy(),

@@ -40,7 +40,8 @@ class Block(nn.Module, ABC):
             known = ", ".join(knob.name for knob in self.knobs) or "none"
             raise ValueError(f"this block's knobs are {known}; a mask for {name!r} cannot be used")
         outputs = torch.stack([self(x, {**setting, name: choice}) for choice in knob.choices])
-        choices = torch.tensor(knob.choices, dtype=value.dtype, device=value.device)
+        value = value.to(outputs)
+        choices = outputs.new_tensor(knob.choices)
         order = choices.argsort()
         grid, outputs = choices[order], outputs[order]
         below = torch.bucketize(value.detach(), grid, right=True) - 1

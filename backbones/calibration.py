@@ -68,7 +68,7 @@ def recalibrate_norms(
     *,
     skip_probability: float,
     seed: int,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> None:
     """Measure the statistics of every setting anew, as averages over these batches.
 

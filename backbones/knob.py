@@ -7,7 +7,7 @@ from itertools import product
 from torch import Tensor
 
 Setting = Mapping[str, float | Tensor]
-"""Knob name -> choice. An unnamed knob stands at full. A number leaves work out; a tensor [n] masks."""
+"""Knob name -> choice; an unnamed knob stands at full. A number skips work, a tensor [n] masks."""
 
 FULL: Setting = {}
 """Every knob at its last choice: the full network."""

@@ -37,7 +37,7 @@ class Convolution(nn.Module):
         weight = self.weight[:out_channels, : x.shape[1]]
         if bits != BITS.full:
             weight = round_weight(weight, int(bits))
-            step = self.steps[LOW_BITS.index(int(bits))]
+            step = self.steps[BITS.index(bits)]
             x = round_activation(x, step, int(bits), self.signed)
         return functional.conv2d(x, weight, stride=self.stride, padding=self.padding)
 
@@ -63,5 +63,7 @@ def best_step(x: Tensor, bits: int, signed: bool) -> Tensor:
     top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     largest = x.abs().amax().clamp(min=1e-6)
     steps = largest * torch.linspace(0.05, 1.0, 40, device=x.device) / top
-    errors = torch.stack([(round_activation(x, s, bits, signed) - x).square().mean() for s in steps])
-    return steps[errors.argmin()]
+    rounded = (round_activation(x, step, bits, signed) for step in steps)
+    errors = torch.stack([(y - x).square().mean() for y in rounded])
+    best: Tensor = steps[errors.argmin()]
+    return best

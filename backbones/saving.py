@@ -43,12 +43,28 @@ def build(call: Call) -> Backbone:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file at once: beside it first, then in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a safetensors file whole or not at all: beside it first, then in its place.
+
+    Raises:
+        InputError: if it cannot be written there; what was there before stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, beside, metadata=dict(metadata))
-    os.replace(beside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.touch()
+            usual = beside.stat().st_mode  # safetensors lets nobody but the owner read
+            save_file(plain, beside, metadata=dict(metadata))
+            beside.chmod(usual)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} should be a file that can be written, but writing it says: {error}; "
+            "choose another place or make room"
+        ) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -61,7 +77,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"expected a safetensors file at {path}, found none; check the path")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(
@@ -76,19 +92,19 @@ def save(backbone: Backbone, path: Path, *, half: bool = False) -> None:
     Args:
         backbone: one that knows the call it was built with.
         path: the file to write.
-        half: store as float16, half the size; rounds each number to 11 significant bits.
+        half: store parameters as float16, half the size, which rounds each to 11 significant
+            bits. Statistics stay float32: a variance or a step may lie outside float16's range.
 
     Raises:
         ValueError: if the backbone's `call` is None.
     """
     if backbone.call is None:
         raise ValueError("a backbone is saved with its Call, got None; pass call= to Backbone")
-    tensors = {
-        name: tensor.half() if half and tensor.is_floating_point() else tensor
-        for name, tensor in backbone.state_dict().items()
-    }
-    call = {"builder": backbone.call.builder, "arguments": json.dumps(dict(backbone.call.arguments))}
-    write_tensors(path, tensors, call)
+    tensors = backbone.state_dict()
+    if half:
+        tensors |= {name: parameter.half() for name, parameter in backbone.named_parameters()}
+    arguments = json.dumps(dict(backbone.call.arguments))
+    write_tensors(path, tensors, {"builder": backbone.call.builder, "arguments": arguments})
 
 
 def load(path: Path, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> Backbone:
@@ -96,23 +112,20 @@ def load(path: Path, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> B
 
     Args:
         path: a file that `save` wrote.
-        trusted: modules whose builders a file may call; name your own to load your own.
+        trusted: modules whose functions a file may call; name your own to load your own.
 
     Raises:
         InputError: if the file is missing, damaged, of an untrusted builder, does not fit the
             network, or holds a number that is not finite.
     """
     tensors, metadata = read_tensors(path)
-    if not {"builder", "arguments"} <= metadata.keys():
+    call = _call(path, metadata)
+    module, _, function = call.builder.partition(":")
+    # With a dot in it, "penstock.backbones:saving.os.system" would leave the trusted module.
+    if module not in trusted or not function.isidentifier():
         raise InputError(
-            f"{path} should name its builder and arguments in the metadata, got "
-            f"{sorted(metadata)}; write it with penstock.backbones.save"
-        )
-    call = Call(metadata["builder"], json.loads(metadata["arguments"]))
-    if call.builder.partition(":")[0] not in trusted:
-        raise InputError(
-            f"{path} wants to be built by {call.builder!r}, and only {', '.join(trusted)} is "
-            "trusted here; name that builder in your experiment if it is yours"
+            f"{path} wants to be built by {call.builder!r}, and only functions of "
+            f"{', '.join(trusted)} are trusted here; name that module as trusted if it is yours"
         )
     backbone = build(call)
     for name, tensor in tensors.items():
@@ -130,6 +143,22 @@ def load(path: Path, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> B
         )
     backbone.load_state_dict({k: tensors[k].to(v.dtype) for k, v in expected.items()})
     return backbone.eval()
+
+
+def _call(path: Path, metadata: Mapping[str, str]) -> Call:
+    try:
+        call = Call(metadata["builder"], json.loads(metadata["arguments"]))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} should name its builder and arguments in the metadata, got "
+            f"{dict(metadata)}; write it with penstock.backbones.save"
+        ) from error
+    if not isinstance(call.arguments, dict):
+        raise InputError(
+            f"{path} should name the builder's arguments as a JSON object, got "
+            f"{metadata['arguments']}; write it with penstock.backbones.save"
+        )
+    return call
 
 
 def shipped(name: str) -> Backbone:

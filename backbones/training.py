@@ -8,71 +8,31 @@ exits (Teerapittayanon et al., BranchyNet, ICPR 2016). Training at a growing res
 """
 
 import json
-import math
-import random
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim import SGD
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from penstock.backbones.augmentation import augment, resize
 from penstock.backbones.backbone import Backbone
-from penstock.backbones.calibration import (
-    calibrate_steps,
-    measure_images,
-    random_settings,
-    recalibrate_norms,
-)
+from penstock.backbones.calibration import calibrate_steps, measure_images, recalibrate_norms
+from penstock.backbones.checkpoint import restore, write_checkpoint
 from penstock.backbones.data import Data, Images
 from penstock.backbones.errors import InputError
-from penstock.backbones.knob import BITS, FULL, WIDTH, Setting
+from penstock.backbones.fitting import Fitting, one_cycle, side
+from penstock.backbones.knob import FULL, Setting
 from penstock.backbones.normalization import SettingNorm
-from penstock.backbones.saving import read_tensors, save, write_tensors
+from penstock.backbones.sandwich import distillation, learn
+from penstock.backbones.saving import save
 
-
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """How a backbone is fitted."""
-
-    epochs: int = 30
-    """Passes over the training images."""
-    batch_size: int = 128
-    """Images a step."""
-    learning_rate: float = 0.2
-    """Peak of the one-cycle schedule of SGD with Nesterov momentum 0.9."""
-    weight_decay: float = 5e-4
-    """On everything but normalisation."""
-    warm_up: float = 0.25
-    """Share of the steps in which the learning rate rises."""
-    label_smoothing: float = 0.1
-    """Of the full network's labels."""
-    exit_weight: float = 0.3
-    """Weight of each early exit's loss, half label and half distillation."""
-    full_share: float = 0.3
-    """Share of the epochs, at the start, in which only the full network and its exits learn."""
-    part_share: float = 0.5
-    """Share of each batch on which the two partial networks of the sandwich learn."""
-    skip_probability: float = 0.2
-    """Stochastic depth: how often a skippable block of a partial network is skipped."""
-    shift: int = 4
-    """Pixels by which images are moved at most."""
-    flip: bool = True
-    """Whether images are mirrored."""
-    start_size: float = 1.0
-    """Resolution of the first epoch, as a share of the images'."""
-    full_size_from: float = 0.6
-    """Share of the epochs after which the resolution has grown to the images' own."""
-    size_step: int = 8
-    """Resolutions are multiples of this many pixels."""
-    bfloat16: bool | None = None
-    """Autocast; None: only where the processor has instructions for it."""
+__all__ = ["Fitting", "accuracies", "distillation", "fit", "one_cycle"]
 
 
 def fit(
@@ -103,7 +63,8 @@ def fit(
         The backbone, in evaluation mode on the CPU.
 
     Raises:
-        InputError: if the images do not fit the backbone, or the checkpoint is of another recipe.
+        InputError: if the images do not fit the backbone or are fewer than a batch, or the
+            checkpoint is of another recipe or backbone.
     """
     if data.train.shape != backbone.shape or len(data.train.classes) != backbone.classes:
         raise InputError(
@@ -111,17 +72,22 @@ def fit(
             f"has {data.train.shape} of {len(data.train.classes)}; "
             "change the backbone's arguments or the data's size and channels"
         )
+    if len(data.train) < fitting.batch_size:
+        raise InputError(
+            f"a batch of {fitting.batch_size} needs as many training images, got "
+            f"{len(data.train)}; give more images or a smaller batch_size"
+        )
     checkpoint = folder / "checkpoint.safetensors"
     recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train)})
-    backbone.to(device, memory_format=torch.channels_last)
+    backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(backbone, fitting)
-    first = _restore(checkpoint, recipe, backbone, optimizer) if resume else 0
+    first = restore(checkpoint, recipe, backbone, optimizer) if resume else 0
     if first == 0:
         measure_images(backbone, data.train.pixels)
     steps_an_epoch = len(data.train) // fitting.batch_size
     total = steps_an_epoch * fitting.epochs
     with (
-        SummaryWriter(folder, purge_step=first * steps_an_epoch) as board,
+        SummaryWriter(folder, purge_step=first * steps_an_epoch + 1) as board,
         tqdm(total=total, initial=first * steps_an_epoch, desc="fit", unit="step") as bar,
     ):
         for epoch in range(first, fitting.epochs):
@@ -134,7 +100,7 @@ def fit(
             ):
                 _set_rate(optimizer, one_cycle(step / total, fitting))
                 optimizer.zero_grad()
-                loss = _learn(backbone, images, labels, fitting, epoch, (seed, step), device)
+                loss = learn(backbone, images, labels, fitting, epoch, (seed, step), device)
                 optimizer.step()
                 bar.update()
             at = (epoch + 1) * steps_an_epoch
@@ -144,35 +110,25 @@ def fit(
             for index, value in accuracies(backbone, data.validation, device=device).items():
                 board.add_scalar(f"fit/validation_accuracy_exit_{index}", value, at)
                 bar.set_postfix_str(f"epoch {epoch + 1}, validation {value:.3f}")
-            _checkpoint(checkpoint, recipe, backbone, optimizer, epoch + 1)
+            board.flush()
+            write_checkpoint(checkpoint, recipe, backbone, optimizer, epoch + 1)
     _finish(backbone, data.train, fitting, seed, device)
     backbone.to("cpu").eval()
     save(backbone, folder / "backbone.safetensors")
     return backbone
 
 
-def one_cycle(progress: float, fitting: Fitting) -> float:
-    """The learning rate after a share of all steps: up in a line, down in a cosine to 0.
-
-    >>> one_cycle(0.25, Fitting(learning_rate=0.2, warm_up=0.25))
-    0.2
-    """
-    if progress < fitting.warm_up:
-        return fitting.learning_rate * max(progress / fitting.warm_up, 0.01)
-    done = (progress - fitting.warm_up) / (1 - fitting.warm_up)
-    return fitting.learning_rate * (1 + math.cos(math.pi * done)) / 2
-
-
 @torch.no_grad()
 def accuracies(
     backbone: Backbone,
     images: Images,
-    settings: Setting = FULL,
+    settings: Setting | Sequence[Setting] = FULL,
     *,
     stem: Setting = FULL,
     device: str = "cpu",
 ) -> dict[int, float]:
-    """Share of right answers of every head under one setting: {block index: accuracy}."""
+    """Share of right answers of every head: {block index: accuracy}; settings as in `answers`."""
+    training = backbone.training
     backbone.eval()
     right: dict[int, int] = {}
     for start in range(0, len(images), 500):
@@ -181,46 +137,8 @@ def accuracies(
         for index, logits in backbone.answers(batch, settings, stem=stem).items():
             hits = int((logits.argmax(dim=1) == labels).sum())
             right[index] = right.get(index, 0) + hits
+    backbone.train(training)
     return {index: hits / len(images) for index, hits in right.items()}
-
-
-def _learn(
-    backbone: Backbone,
-    images: Tensor,
-    labels: Tensor,
-    fitting: Fitting,
-    epoch: int,
-    key: tuple[int, int],
-    device: str,
-) -> Tensor:
-    """One sandwich: full network from labels, then narrowest and a random part from the full."""
-    with torch.autocast(device, torch.bfloat16, enabled=_bfloat16(fitting, device)):
-        answers = backbone.answers(images)
-        last = answers.pop(backbone.depth - 1)
-        teacher = last.detach().float()
-        loss = functional.cross_entropy(last, labels, label_smoothing=fitting.label_smoothing)
-        for early in answers.values():
-            both = functional.cross_entropy(early, labels) + distillation(early, teacher)
-            loss = loss + fitting.exit_weight * both / 2
-    loss.backward()  # type: ignore[no-untyped-call]
-    if epoch >= fitting.full_share * fitting.epochs:
-        rng = random.Random(hash(key))
-        n = max(2, round(len(images) * fitting.part_share))
-        narrowest: Setting = {"width": WIDTH.choices[0], "bits": rng.choice(BITS.choices)}
-        mixture = random_settings(backbone.depth, fitting.skip_probability, rng)
-        stem: Setting = {"bits": rng.choice(BITS.choices)}
-        for part, settings in enumerate((narrowest, mixture)):
-            rows = slice(0, n) if part == 0 else slice(len(images) - n, None)
-            with torch.autocast(device, torch.bfloat16, enabled=_bfloat16(fitting, device)):
-                said = backbone.answers(images[rows], settings, stem=stem)
-                parts = torch.stack([distillation(s, teacher[rows]) for s in said.values()])
-            parts.mean().backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
-
-
-def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of the student's logits against the teacher's probabilities, [n, classes]."""
-    return functional.cross_entropy(student, teacher.softmax(dim=1))
 
 
 def _batches(
@@ -229,18 +147,11 @@ def _batches(
     """One epoch in an order of its own, so that a resumed epoch is the same one."""
     rng = torch.Generator().manual_seed(seed * 10_007 + epoch)
     order = torch.randperm(len(images), generator=rng)
-    side = _side(images.shape[1], fitting, epoch)
+    pixels_wide = side(images.shape[1], fitting, epoch)
     for start in range(0, len(order) - fitting.batch_size + 1, fitting.batch_size):
         rows = order[start : start + fitting.batch_size]
         pixels = augment(images.pixels[rows], rng, shift=fitting.shift, flip=fitting.flip)
-        yield resize(_floats(pixels.to(device)), side), images.labels[rows].to(device)
-
-
-def _side(full: int, fitting: Fitting, epoch: int) -> int:
-    grown = min(1.0, epoch / max(1, fitting.full_size_from * fitting.epochs))
-    share = fitting.start_size + (1 - fitting.start_size) * grown
-    side = round(full * share / fitting.size_step) * fitting.size_step
-    return full if share >= 1 else max(fitting.size_step, min(side, full))
+        yield resize(_floats(pixels.to(device)), pixels_wide), images.labels[rows].to(device)
 
 
 def _floats(pixels: Tensor) -> Tensor:
@@ -255,7 +166,7 @@ def _optimizer(backbone: Backbone, fitting: Fitting) -> SGD:
     norms = [layer for layer in backbone.modules() if isinstance(layer, SettingNorm)]
     free = {parameter for norm in norms for parameter in norm.parameters()}
     decayed = [parameter for parameter in backbone.parameters() if parameter not in free]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": fitting.weight_decay},
         {"params": [parameter for parameter in backbone.parameters() if parameter in free]},
     ]
@@ -265,45 +176,6 @@ def _optimizer(backbone: Backbone, fitting: Fitting) -> SGD:
 def _set_rate(optimizer: SGD, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def _bfloat16(fitting: Fitting, device: str) -> bool:
-    if fitting.bfloat16 is not None:
-        return fitting.bfloat16
-    able = torch.cpu.get_capabilities()
-    return device != "cpu" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def _checkpoint(
-    path: Path, recipe: str, backbone: Backbone, optimizer: SGD, epochs_done: int
-) -> None:
-    tensors = {f"weights.{name}": tensor for name, tensor in backbone.state_dict().items()}
-    for name, parameter in backbone.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    write_tensors(path, tensors, {"recipe": recipe, "epochs_done": str(epochs_done)})
-
-
-def _restore(path: Path, recipe: str, backbone: Backbone, optimizer: SGD) -> int:
-    """Epochs done, 0 if there is no checkpoint."""
-    if not path.exists():
-        return 0
-    tensors, metadata = read_tensors(path)
-    if metadata.get("recipe") != recipe:
-        raise InputError(
-            f"{path} was made by another recipe, seed or data: {metadata.get('recipe')}; "
-            "resume with the same ones, or choose another folder"
-        )
-    prefix = "weights."
-    backbone.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    )
-    for name, parameter in backbone.named_parameters():
-        if f"momentum.{name}" in tensors:
-            buffer = tensors[f"momentum.{name}"].to(parameter.device)
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-    return int(metadata["epochs_done"])
 
 
 def _finish(backbone: Backbone, images: Images, fitting: Fitting, seed: int, device: str) -> None:
@@ -319,5 +191,5 @@ def _finish(backbone: Backbone, images: Images, fitting: Fitting, seed: int, dev
             batches,
             skip_probability=fitting.skip_probability,
             seed=seed,
-            progress=lambda: bar.update() and None,
+            progress=bar.update,
         )

@@ -20,7 +20,7 @@ class Work:
     """What ONE input asks of a block: multiplications and the bytes that they read and write."""
 
     macs: float = 0.0
-    """Multiply-accumulates of convolutions and matrix products; a FLOP count would be twice this."""
+    """Multiply-accumulates of convolutions and matrix products; FLOPs would be twice this."""
     weight_bytes: float = 0.0
     """Weights read by them, at the precision of the setting; only the part that is used."""
     input_bytes: float = 0.0
@@ -47,7 +47,7 @@ def work(block: Block, setting: Setting, shape: tuple[int, ...]) -> Work:
     block, setting and shape.
 
     Raises:
-        ValueError: if the setting holds a mask: a mask leaves no work out, so there is none to count.
+        ValueError: if the setting holds a mask, which leaves no work out.
     """
     if any(isinstance(value, Tensor) for value in setting.values()):
         raise ValueError("work is counted for a setting of numbers, got a mask; pass one choice")
@@ -76,11 +76,11 @@ def _count(block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]) -> 
     )
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums the multiplications that pass by, and the numbers that they read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = self.weights = self.inputs = self.outputs = 0.0
 
     def __torch_dispatch__(

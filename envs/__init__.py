@@ -3,8 +3,9 @@
 import gymnasium
 
 from penstock.envs.budget import Budget
-from penstock.envs.lanes import Lanes, Outcomes, Step
+from penstock.envs.lanes import Lanes
 from penstock.envs.make import make_lanes
+from penstock.envs.outcomes import Outcomes, Step
 from penstock.envs.single import InferenceEnv
 from penstock.envs.stream import Stream
 from penstock.envs.vector import InferenceVectorEnv

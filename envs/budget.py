@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
-from typing import Literal, final
+from math import isfinite, prod
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import EXIT, Backbone, InputError, Knob, Setting, every_setting
+from penstock.backbones import Backbone, InputError, Knob, Setting, every_setting
 from penstock.hardware import RESOURCES, Cost, Machine
 
-SLACK = 1e-9
+SLACK: Final = 1e-9
 """Relative room for rounding when a budget is compared."""
 
 
@@ -23,13 +23,15 @@ class Budget:
     resource: str
     """One of "energy_j", "latency_s", "macs", "sent_bytes"."""
     limit: float
-    """In the unit of the resource, or a share of the full network's cost if `relative`."""
+    """In the unit of the resource; if `relative`, a share of what one input costs at full."""
     relative: bool = False
     """Whether the limit is a share."""
     kind: Literal["hard", "average"] = "average"
     """Hard: no input (or stream) ever exceeds it. Average: the mean over inputs meets it."""
     per: Literal["input", "stream"] = "input"
     """What a hard limit is for."""
+    observed: bool = True
+    """Whether a policy sees what is left of a hard limit; one that learned without it must not."""
 
     def __post_init__(self) -> None:
         if self.resource not in RESOURCES:
@@ -37,17 +39,32 @@ class Budget:
                 f"a budget is on one of {', '.join(RESOURCES)}, got {self.resource!r}; "
                 "name one of them"
             )
-        if not self.limit > 0:
-            raise InputError(f"a budget is a positive number, got {self.limit}; raise it")
+        if not (self.limit > 0 and isfinite(self.limit)):
+            raise InputError(
+                f"a budget is a positive, finite number, got {self.limit}; "
+                "leave the budget out for no limit"
+            )
         if self.kind not in ("hard", "average") or self.per not in ("input", "stream"):
             raise InputError(
                 'a budget\'s kind is "hard" or "average" and it is per "input" or "stream", '
-                f"got {self.kind!r} per {self.per!r}"
+                f"got {self.kind!r} per {self.per!r}; use one of these"
             )
 
     def absolute(self, full: Cost) -> float:
-        """The limit in the unit of the resource, given what the full network costs."""
-        return self.limit * float(full.each()[self.resource]) if self.relative else self.limit
+        """The limit in the unit of the resource, given what the full network costs an input.
+
+        Raises:
+            InputError: if it is a share of nothing.
+        """
+        if not self.relative:
+            return self.limit
+        whole = float(full.each()[self.resource])
+        if whole == 0:
+            raise InputError(
+                f"the full network costs no {self.resource}, so a budget cannot be a share of it; "
+                "give the limit in its unit"
+            )
+        return self.limit * whole
 
 
 @final
@@ -71,13 +88,13 @@ class Prices:
         backbone: Backbone,
         machine: Machine,
         knobs: Sequence[Knob],
-        fixed: Setting,
+        fixed: Mapping[str, float],
         decision: Cost,
     ) -> None:
         self.decision = decision.rows()  # [R]
-        self.settings = [{**fixed, **setting} for setting in every_setting(knobs)]  # M of them
+        self.settings: list[dict[str, float]] = [{**fixed, **setting} for setting in every_setting(knobs)]  # M of them
         sizes = tuple(len(knob.choices) for knob in knobs)
-        shapes = activation_shapes(backbone)
+        self.shapes = activation_shapes(backbone)  # D + 1 of them
         depth = backbone.depth
         dearest = self.settings[-1]
         self.stem = machine.price(backbone.stem, dearest, backbone.shape).rows()  # [R]
@@ -88,9 +105,11 @@ class Prices:
         for d in range(depth):
             block, head = backbone.block(d), backbone.head(d)
             names = {knob.name for knob in (*block.knobs, *machine.knobs)}
-            after = machine.price(head, dearest, shapes[d + 1]).rows() if head else 0.0
+            lacked = {knob.name: knob.full for knob in knobs if knob.name not in names}
+            after = machine.price(head, dearest, self.shapes[d + 1]).rows() if head else 0.0
             for m, setting in enumerate(self.settings):
-                cost[d, m] = machine.price(block, setting, shapes[d]).rows() + after
+                taken = {**setting, **lacked}
+                cost[d, m] = machine.price(block, taken, self.shapes[d]).rows() + after
                 allowed = [
                     torch.arange(s) <= top if knob.name in names else torch.arange(s) == s - 1
                     for knob, s, top in zip(knobs, sizes, corners[m], strict=True)
@@ -103,7 +122,7 @@ class Prices:
         self.corner = grid.reshape(cost.shape) + self.decision
         """[D, M, R]: the most that any choice at or below combination m costs at block d."""
         self.masks = masks
-        """[D, M, T - 2]: the choices at or below combination m; a knob that a block lacks is full."""
+        """[D, M, T - 2]: the choices at or below combination m; a knob that a block lacks: full."""
         self.volumes = volumes
         """[D, M]: how many settings those are."""
         self.rest = torch.zeros(depth + 1, len(RESOURCES), dtype=torch.float64)
@@ -155,37 +174,3 @@ def activation_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
             shapes.append(tuple(x.shape[1:]))
     backbone.train(training)
     return shapes
-
-
-def offered_knobs(
-    backbone: Backbone, machine: Machine, choices: Mapping[str, Sequence[float]]
-) -> tuple[tuple[Knob, ...], dict[str, float]]:
-    """The knobs that a policy turns, after `exit`, and those that are fixed at one choice.
-
-    Args:
-        backbone: its knobs come first.
-        machine: its knobs come after.
-        choices: knob name -> the choices offered, a part of the knob's own; one choice fixes it.
-
-    Raises:
-        InputError: if there is no such knob, or it lacks such a choice.
-    """
-    knobs = [k for k in (*backbone.knobs, *machine.knobs) if k.name != EXIT.name]
-    known = {knob.name: knob for knob in knobs}
-    for name, wanted in choices.items():
-        if name not in known:
-            raise InputError(
-                f"there is no knob {name!r} on this backbone and machine; they have "
-                f"{', '.join(known)}"
-            )
-        if not wanted or not set(wanted) <= set(known[name].choices):
-            raise InputError(
-                f"knob {name!r} can stand at {known[name].choices}, got {list(wanted)}; "
-                "offer some of these"
-            )
-    cut = [
-        Knob(k.name, tuple(c for c in k.choices if c in choices.get(k.name, k.choices)))
-        for k in knobs
-    ]
-    fixed = {knob.name: knob.full for knob in cut if len(knob.choices) == 1}
-    return tuple(knob for knob in cut if len(knob.choices) > 1), fixed

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
-from penstock.backbones import Block
+from penstock.backbones import Block, Setting
+from penstock.hardware import Cost, Machine
 
 
 @final
@@ -28,3 +30,20 @@ class Controller(Block):
             x = layer(x).tanh()
         logits: Tensor = last(x)
         return logits
+
+
+def decision_cost(
+    machine: Machine, setting: Setting, columns: int, hidden: Sequence[int], choices: int
+) -> Cost:
+    """What a machine asks for one decision.
+
+    Args:
+        machine: runs the policy too.
+        setting: its knobs.
+        columns: of an observation.
+        hidden: sizes of the hidden layers.
+        choices: of all knobs together.
+    """
+    with torch.random.fork_rng(devices=[]):  # the weights are drawn, and never looked at
+        controller = Controller(columns, hidden, choices)
+    return machine.price(controller, setting, (columns,))

@@ -1,5 +1,7 @@
 """Environments by name: what `gymnasium.make("penstock.envs:Inference-v0")` calls."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
@@ -10,15 +12,17 @@ from penstock.envs.single import InferenceEnv
 from penstock.envs.stream import Stream
 from penstock.envs.vector import InferenceVectorEnv
 from penstock.hardware import Machine, build_machine
+from penstock.hardware.build import Table
 
 
 def make_lanes(
     backbone: Backbone | str = "digits",
-    machine: Machine | str = "microcontroller",
+    machine: Machine | str | Path | Table = "microcontroller",
     images: Images | None = None,
     stream: Stream | None = None,
     *,
     lanes: int = 1,
+    controller: Sequence[int] | None = (64, 64),
     seed: int = 0,
 ) -> Lanes:
     """An engine from names or objects.
@@ -29,14 +33,16 @@ def make_lanes(
         images: inputs; None takes the training images of scikit-learn's digits.
         stream: the rules of an episode; None takes the defaults.
         lanes: inputs in flight.
+        controller: hidden layers of the policy's network, whose work is paid for; None: it is not.
         seed: of all randomness.
     """
     return Lanes(
         shipped(backbone) if isinstance(backbone, str) else backbone,
-        build_machine(machine) if isinstance(machine, str) else machine,
+        machine if isinstance(machine, Machine) else build_machine(machine),
         load_data("digits").train if images is None else images,
         stream or Stream(),
         lanes=lanes,
+        controller=controller,
         seed=seed,
     )
 

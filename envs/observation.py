@@ -1,14 +1,17 @@
 """What a policy sees of a lane: named columns with ranges."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-FEATURES = 16
+FEATURES: Final = 16
 """Columns that hold pooled activations."""
+
+UNKNOWN: Final = (0.0, 0.0, 0.0, 1.0, 0.0)
+"""First, second, third, entropy and answered before any exit was run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Observation:
     | price | of the stream, 0 the lowest and 1 the highest, logarithmic | 0, 1 |
     | inputs_left | share of the stream's inputs that come after this one | 0, 1 |
     | left_.. | of a hard budget, as a share of it | 0, 1 |
-    | machine_.. | the machine's state | unbounded |
+    | machine_.. | the machine's state, where it is one number a lane | unbounded |
     """  # noqa: E501
 
     def __init__(self, depth: int, hard: tuple[str, ...], states: tuple[str, ...]) -> None:
@@ -51,9 +54,11 @@ class Observation:
         )
         self.features = slice(0, FEATURES)
         self.confidence = slice(FEATURES, FEATURES + 5)
+        self.answered = FEATURES + 4
         self.block = slice(FEATURES + 5, FEATURES + 5 + depth)
         self.account = slice(FEATURES + 5 + depth, len(self.columns))
         self.depth = depth
+        self.states = states
 
     def where(self, name: str) -> int:
         """The index of a column."""

@@ -5,14 +5,13 @@ from typing import Any, final
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from penstock.envs.lanes import Lanes
-from penstock.envs.vector import Flags, Floats, information, spaces
+from penstock.envs.vector import Flags, Floats, Indices, information, spaces
 
 
 @final
-class InferenceEnv(gym.Env[Floats, NDArray[np.int64]]):
+class InferenceEnv(gym.Env[Floats, Indices]):
     """Decide for one input at a time; spaces, rewards and ends are `InferenceVectorEnv`'s.
 
     Args:
@@ -42,11 +41,9 @@ class InferenceEnv(gym.Env[Floats, NDArray[np.int64]]):
         self.lanes.start(torch.arange(1))
         return self._observation(), {}
 
-    def step(
-        self, action: NDArray[np.int64]
-    ) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Indices) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Take one decision."""
-        step = self.lanes.step(torch.as_tensor(action).view(1, -1))
+        step = self.lanes.step(torch.from_numpy(np.array(action)).view(1, -1))
         infos = information(step.outcomes, 1)
         info = {name: value[0] for name, value in infos.items() if not name.startswith("_")}
         return self._observation(), float(step.reward[0]), bool(step.done[0]), False, info

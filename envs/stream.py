@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from penstock.backbones import InputError
 from penstock.envs.budget import Budget
+from penstock.hardware import RESOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +15,10 @@ class Stream:
     """The rules of an episode.
 
     The reward of a step is `worth - price * cost / full cost`: what an answer was worth, when one
-    was given, minus what the step cost at the price of the stream. The price is drawn per stream
-    and stands in the observation, so one policy learns for every price; which price meets an
-    average budget is found afterwards, on validation data.
+    was given, minus what the decision cost at the price of the stream. The stem, which no decision
+    changes, is not in it, but in the outcomes and budgets. The price is drawn per stream and stands
+    in the observation, so one policy learns for every price; which price meets an average budget is
+    found afterwards, on validation data.
     """
 
     inputs_per_episode: int = 1
@@ -36,8 +39,13 @@ class Stream:
             raise InputError(
                 f"an episode has one input or more, got {self.inputs_per_episode}; raise it"
             )
+        if self.resource not in RESOURCES:
+            raise InputError(
+                f"the price is on one of {', '.join(RESOURCES)}, got {self.resource!r}; "
+                "name one of them"
+            )
         low, high = self.price
-        if not 0 < low <= high:
+        if not 0 < low <= high < inf:
             raise InputError(
                 f"the price goes from a positive low to a high, got {self.price}; "
                 "for one price give it twice"

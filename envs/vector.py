@@ -9,11 +9,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from penstock.envs.lanes import Lanes, Outcomes
+from penstock.envs.lanes import Lanes
+from penstock.envs.outcomes import Outcomes, Step
 from penstock.hardware import RESOURCES
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Indices = NDArray[np.integer[Any]]
 
 
 def spaces(lanes: Lanes) -> tuple[gym.spaces.Box, gym.spaces.MultiDiscrete]:
@@ -28,7 +30,7 @@ def spaces(lanes: Lanes) -> tuple[gym.spaces.Box, gym.spaces.MultiDiscrete]:
 
 
 @final
-class InferenceVectorEnv(VectorEnv[Floats, NDArray[np.int64], Floats]):
+class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
     """Decide for many inputs at once how much of a network to run.
 
     ## Description
@@ -61,9 +63,7 @@ class InferenceVectorEnv(VectorEnv[Floats, NDArray[np.int64], Floats]):
             (reset with `options={"reset_mask": ...}`).
     """
 
-    def __init__(
-        self, lanes: Lanes, *, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP
-    ) -> None:
+    def __init__(self, lanes: Lanes, *, autoreset: AutoresetMode = AutoresetMode.NEXT_STEP) -> None:
         self.lanes = lanes
         self.num_envs = lanes.n
         self.metadata = {"autoreset_mode": autoreset, "render_modes": []}
@@ -72,11 +72,14 @@ class InferenceVectorEnv(VectorEnv[Floats, NDArray[np.int64], Floats]):
         self.observation_space = batch_space(self.single_observation_space, lanes.n)
         self.action_space = batch_space(self.single_action_space, lanes.n)
         self._over = torch.zeros(lanes.n, dtype=torch.bool)
+        self.last: Step
+        """What the newest step brought, for those who want tensors rather than infos."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
         """Start a stream on every lane, or on those of `options["reset_mask"]`."""
+        super().reset(seed=seed)
         if seed is not None:
             self.lanes.seed(seed)
         rows = torch.arange(self.num_envs)
@@ -86,12 +89,10 @@ class InferenceVectorEnv(VectorEnv[Floats, NDArray[np.int64], Floats]):
         self._over[rows] = False
         return self._observation(), {}
 
-    def step(
-        self, actions: NDArray[np.int64]
-    ) -> tuple[Floats, Floats, Flags, Flags, dict[str, Any]]:
+    def step(self, actions: Indices) -> tuple[Floats, Floats, Flags, Flags, dict[str, Any]]:
         """Take a decision on every lane."""
         fresh = self._over.nonzero().squeeze(1)
-        step = self.lanes.step(torch.as_tensor(actions))
+        self.last = step = self.lanes.step(torch.from_numpy(np.array(actions)))
         reward = step.reward.numpy().copy()
         infos = information(step.outcomes, self.num_envs)
         over = step.done.nonzero().squeeze(1)

@@ -38,7 +38,8 @@ class Cost:
     def rows(self) -> Tensor:
         """All resources side by side in float64, in the order of `RESOURCES`: [n, R], or [R]."""
         amounts = [torch.as_tensor(a, dtype=torch.float64) for a in self.each().values()]
-        return torch.stack(torch.broadcast_tensors(*amounts), dim=-1)
+        shape = torch.broadcast_shapes(*(amount.shape for amount in amounts))
+        return torch.stack([amount.expand(shape) for amount in amounts], dim=-1)
 
     def each(self) -> dict[str, Tensor | float]:
         """Resource name -> amount, in the order of `RESOURCES`."""

@@ -1,0 +1,1 @@
+"""One file a published or own claim: what is claimed, measured here."""

@@ -1,0 +1,53 @@
+"""How a policy is learned: settings shared by all learners, and where they come from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.backbones import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Settings of a learner; defaults suit a live environment on two cores."""
+
+    algorithm: Literal["maskable_ppo", "ppo", "dqn"] = "maskable_ppo"
+    """PPO with the masks of what is allowed, PPO without, or DQN over all combinations."""
+    steps: int = 200_000
+    """Decisions in all."""
+    lanes: int = 512
+    """Inputs in flight."""
+    horizon: int = 16
+    """PPO: steps per lane between updates."""
+    batch_size: int = 1024
+    """Decisions per gradient step."""
+    epochs: int = 6
+    """PPO: passes over what was collected."""
+    learning_rate: float = 1e-3
+    """Of Adam; falls to 0 in a line."""
+    entropy: float = 0.003
+    """PPO: weight of the entropy bonus."""
+    discount: float = 1.0
+    """Of rewards; episodes are short, so 1 optimises what is judged."""
+    trace: float = 0.95
+    """PPO: lambda of the generalised advantage estimate."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layers of the policy; their work is part of the cost."""
+    checkpoint_s: float = 20.0
+    """Seconds between checkpoints: what a crash can lose."""
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ("maskable_ppo", "ppo", "dqn"):
+            raise InputError(
+                f"an algorithm is maskable_ppo, ppo or dqn, got {self.algorithm!r}; name one of them"
+            )
+        if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:
+            raise InputError(
+                "steps, lanes, horizon, batch_size and epochs are at least 1, got "
+                f"{self.steps}, {self.lanes}, {self.horizon}, {self.batch_size}, {self.epochs}"
+            )
+        collected = self.lanes * self.horizon
+        if self.algorithm != "dqn" and collected % self.batch_size:
+            raise InputError(
+                f"batch_size should divide the {collected} decisions of an update (lanes times "
+                f"horizon), got {self.batch_size}; change one of the three"
+            )

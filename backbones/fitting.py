@@ -1,0 +1,67 @@
+"""The recipe by which a backbone is fitted, and what it says at each moment."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How a backbone is fitted."""
+
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a step."""
+    learning_rate: float = 0.2
+    """Peak of the one-cycle schedule of SGD with Nesterov momentum 0.9."""
+    weight_decay: float = 5e-4
+    """On everything but normalisation."""
+    warm_up: float = 0.25
+    """Share of the steps in which the learning rate rises."""
+    label_smoothing: float = 0.1
+    """Of the full network's labels."""
+    exit_weight: float = 0.3
+    """Weight of each early exit's loss, half label and half distillation."""
+    full_share: float = 0.3
+    """Share of the epochs, at the start, in which only the full network and its exits learn."""
+    part_share: float = 0.5
+    """Share of each batch on which the two partial networks of the sandwich learn."""
+    skip_probability: float = 0.2
+    """Stochastic depth: how often a skippable block of a partial network is skipped."""
+    shift: int = 4
+    """Pixels by which images are moved at most."""
+    flip: bool = True
+    """Whether images are mirrored."""
+    start_size: float = 1.0
+    """Resolution of the first epoch, as a share of the images'."""
+    full_size_from: float = 0.6
+    """Share of the epochs after which the resolution has grown to the images' own."""
+    size_step: int = 8
+    """Resolutions are multiples of this many pixels."""
+    bfloat16: bool | None = None
+    """Autocast; None: only where the processor has instructions for it."""
+
+
+def one_cycle(progress: float, fitting: Fitting) -> float:
+    """The learning rate after a share of all steps: up in a line, down in a cosine to 0.
+
+    >>> one_cycle(0.25, Fitting(learning_rate=0.2, warm_up=0.25))
+    0.2
+    """
+    if progress < fitting.warm_up:
+        return fitting.learning_rate * max(progress / fitting.warm_up, 0.01)
+    done = (progress - fitting.warm_up) / max(1 - fitting.warm_up, 1e-9)
+    return fitting.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def side(full: int, fitting: Fitting, epoch: int) -> int:
+    """Height and width in pixels at which an epoch learns from images of `full` pixels.
+
+    >>> recipe = Fitting(epochs=10, start_size=0.5, full_size_from=0.6)
+    >>> [side(32, recipe, epoch) for epoch in range(8)]
+    [16, 16, 24, 24, 24, 32, 32, 32]
+    """
+    grown = min(1.0, epoch / max(1, fitting.full_size_from * fitting.epochs))
+    share = fitting.start_size + (1 - fitting.start_size) * grown
+    grid = round(full * share / fitting.size_step) * fitting.size_step
+    return full if share >= 1 else min(full, max(fitting.size_step, grid))

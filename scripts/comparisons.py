@@ -1,0 +1,287 @@
+"""The live environment timed beside what else could be done: the network alone, masks, naivety.
+
+Letters: `N` lanes, `D` blocks, `K` knobs, `T` steps.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from math import gcd
+from statistics import median
+
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+from tqdm import tqdm
+
+from penstock.backbones import (
+    FULL,
+    RUN,
+    WIDTH,
+    Backbone,
+    Images,
+    InputError,
+    Setting,
+    every_setting,
+    restrict,
+    work,
+)
+from penstock.envs import InferenceVectorEnv, Lanes, Outcomes, Stream
+from penstock.envs.budget import activation_shapes
+from penstock.hardware import RESOURCES, Machine
+from penstock.scripts.naive import NaiveEnv, Script, naive_pass
+
+Figures = dict[str, float | str | dict[str, float]]
+
+SHARES = (0.25, 0.5, 0.75)
+"""Of the full network's multiplications."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is timed."""
+
+    backbone: Backbone
+    machine: Machine
+    images: Images  # N of them
+    repeats: int
+    seed: int
+
+    def lanes(self, *, controller: Sequence[int] | None) -> Lanes:
+        """An engine with a lane an image."""
+        n = len(self.images)
+        return Lanes(
+            self.backbone, self.machine, self.images, Stream(), lanes=n, controller=controller
+        )
+
+    def naive(self, count: int) -> list[NaiveEnv]:
+        """Environments for one image each."""
+        return [NaiveEnv(self.backbone, self.machine, self.images) for _ in range(count)]
+
+    def rng(self) -> torch.Generator:
+        """The source of this case's decisions."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def random_case(
+    backbone: Backbone, machine: Machine, *, lanes: int, repeats: int = 7, seed: int = 0
+) -> Case:
+    """A case with noise for images: what is in them makes no work."""
+    rng = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (lanes, *backbone.shape), dtype=torch.uint8, generator=rng)
+    labels = torch.randint(backbone.classes, (lanes,), generator=rng)
+    names = tuple(str(label) for label in range(backbone.classes))
+    return Case(backbone, machine, Images(pixels, labels, names), repeats, seed)
+
+
+def against_forward(case: Case) -> Figures:
+    """The environment at full against the network alone, from uint8 pixels to the last answer.
+
+    Both run stem, blocks and all heads on the same N images. The environment also makes an
+    observation and a mask before each of D decisions and prices every block and decision. The
+    network may lay its images out as it likes: the faster way counts.
+    """
+    lanes = case.lanes(controller=(64, 64))
+    full = full_actions(lanes)
+    seconds = medians(
+        "full network",
+        {
+            "env": partial(walk, lanes, full),
+            "channels first": partial(forward, case, channels_last=False),
+            "channels last": partial(forward, case),
+        },
+        case.repeats,
+    )
+    forward_s = min(seconds["channels first"], seconds["channels last"])
+    return {
+        "live_env_over_forward": forward_s / seconds["env"],
+        "live_env_images_per_s": len(case.images) / seconds["env"],
+        "forward_images_per_s": len(case.images) / forward_s,
+    }
+
+
+def against_naive(case: Case) -> Figures:
+    """The environment against `DummyVecEnv` of `NaiveEnv`, on the same images and decisions.
+
+    Every decision is drawn uniformly beforehand, for every lane and 3 * D steps; a lane that
+    answered takes its next image in the same step. The naive side runs with 1 or 2 threads and
+    with 1, 16 or N environments, whichever is fastest in a trial before the rounds.
+    """
+    lanes = case.lanes(controller=(64, 64))
+    n, depth = lanes.n, lanes.backbone.depth
+    script = random_script(lanes, 3 * depth, case.rng())
+    part = Script(script.inputs, script.actions[:depth])
+    tried: list[tuple[float, int, int]] = []
+    for threads, envs in product(
+        sorted({1, min(2, torch.get_num_threads())}), sorted({1, gcd(n, 16), n})
+    ):
+        trial = naive_pass(case.naive(envs), part, threads)
+        what = f"naive {threads} x {envs}"
+        tried.append((medians(what, {what: trial}, 1)[what], threads, envs))
+    _, threads, envs = min(tried)
+    naive = naive_pass(case.naive(envs), script, threads)
+    vector = InferenceVectorEnv(lanes, autoreset=AutoresetMode.DISABLED)
+    seconds = medians(
+        "random decisions",
+        {"env": partial(live_pass, vector, script), "naive": naive},
+        case.repeats,
+    )
+    answered, by_naive = live_pass(vector, script), naive()
+    if answered != by_naive:
+        raise RuntimeError(f"the same decisions gave {answered} and {by_naive} answers")
+    return {
+        "live_env_over_naive": seconds["naive"] / seconds["env"],
+        "random_live_env_images_per_s": answered / seconds["env"],
+        "random_naive_images_per_s": answered / seconds["naive"],
+        "naive_threads": threads,
+        "naive_envs": envs,
+    }
+
+
+def against_masks(case: Case) -> Figures:
+    """Wall-clock time that is left when work is left out, in groups and with masks.
+
+    Each lane draws `run` and `width` anew at every block, other knobs stay full and nobody exits.
+    The draws are tilted towards cheap or dear choices until the multiplications of all lanes are
+    a share of the full network's. The environment runs groups, and so leaves the rest out; masks
+    give the blocks the same decisions as tensors [N], and compute everything. Each time is divided
+    by that of the same way at full: the environment with every lane at full, the blocks with masks
+    that say full. Masks at full cost more than the plain network, `masked_full_over_forward`
+    times: each block computes every width, as it has other statistics for each.
+    """
+    lanes = case.lanes(controller=None)
+    n, full_macs = lanes.n, float(lanes.full.macs)
+    actions = {"full": full_actions(lanes)}
+    actions |= {str(share): tilted_actions(lanes, share, case.rng()) for share in SHARES}
+    masks = {name: as_masks(lanes, each) for name, each in actions.items()}
+    tasks: dict[str, Callable[[], object]] = {"forward": partial(forward, case)}
+    mac_share, difference = {}, 0.0
+    for name in actions:
+        tasks[f"grouped {name}"] = partial(walk, lanes, actions[name])
+        tasks[f"masked {name}"] = partial(forward, case, masks[name])
+        outcomes = walk(lanes, actions[name])
+        mac_share[name] = float(outcomes.cost[:, RESOURCES.index("macs")].sum()) / (n * full_macs)
+        apart = lanes._logits - forward(case, masks[name])
+        difference = max(difference, float(apart.abs().max()))
+    seconds = medians("part of the work", tasks, case.repeats)
+    shares = [str(share) for share in SHARES]
+    return {
+        "grouped_mac_share": {s: mac_share[s] for s in shares},
+        "grouped_wall_share": {
+            s: seconds[f"grouped {s}"] / seconds["grouped full"] for s in shares
+        },
+        "masked_wall_share": {s: seconds[f"masked {s}"] / seconds["masked full"] for s in shares},
+        "masked_full_over_forward": seconds["masked full"] / seconds["forward"],
+        "max_logit_difference": difference,
+    }
+
+
+def medians(what: str, tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turn (A B A B), after a first round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for count in tqdm(range(repeats + 1), desc=f"{what:18}", unit="round"):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if count > 0:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(each) for name, each in seconds.items()}
+
+
+@torch.no_grad()
+def forward(
+    case: Case, masks: Sequence[Setting] | None = None, *, channels_last: bool = True
+) -> Tensor:
+    """The network alone, one batch from uint8 pixels to the last answer, [N, classes]."""
+    images = case.images.pixels.float() / 255
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = images.contiguous(memory_format=layout)
+    logits: Tensor = case.backbone.eval()(images, masks or FULL)
+    return logits
+
+
+def walk(lanes: Lanes, actions: Tensor) -> Outcomes:
+    """The environment from uint8 pixels to the answers of all lanes, by actions [D, N, K]."""
+    everyone = torch.arange(lanes.n)
+    lanes.start(everyone, everyone.unsqueeze(1), price=lanes.stream.price[1])
+    for each in actions:
+        step = lanes.step(each)
+    return step.outcomes
+
+
+def live_pass(env: InferenceVectorEnv, script: Script) -> int:
+    """Take a script's steps; lanes that answered take their next image in the same step."""
+    lanes, price, answered = env.lanes, env.lanes.stream.price[1], 0
+    place = torch.zeros(lanes.n, dtype=torch.int64)
+    lanes.start(torch.arange(lanes.n), script.inputs[:, :1], price=price)
+    for actions in script.actions.numpy():
+        env.step(actions)
+        rows = env.last.done.nonzero().squeeze(1)
+        place[rows] += 1
+        lanes.start(rows, script.inputs[rows, place[rows]].unsqueeze(1), price=price)
+        lanes.observation.numpy().copy()
+        answered += len(rows)
+    return answered
+
+
+def full_actions(lanes: Lanes) -> Tensor:
+    """Every knob at its last choice, [D, N, K]; the last choice of `exit` is to go on."""
+    last = torch.tensor([len(knob.choices) - 1 for knob in lanes.knobs])
+    return last.repeat(lanes.backbone.depth, lanes.n, 1)
+
+
+def random_script(lanes: Lanes, steps: int, rng: torch.Generator) -> Script:
+    """Uniform draws of images and of every knob."""
+    n, count = lanes.n, len(lanes.images)
+    draws = [torch.randint(len(k.choices), (steps, n), generator=rng) for k in lanes.knobs]
+    inputs = torch.randint(count, (n, steps + 1), generator=rng)
+    return Script(inputs, torch.stack(draws, dim=2))
+
+
+def tilted_actions(lanes: Lanes, share: float, rng: torch.Generator) -> Tensor:
+    """Random `run` and `width` whose multiplications are a share of the full network's, [D, N, K].
+
+    Choice i of a knob with m choices has probability proportional to exp(tilt * i / (m - 1)); the
+    tilt is found by bisection, on one set of uniform draws.
+
+    Raises:
+        InputError: if the backbone has neither knob.
+    """
+    backbone, depth = lanes.backbone, lanes.backbone.depth
+    places = [i for i, knob in enumerate(lanes.knobs) if knob in (RUN, WIDTH)]
+    knobs = [lanes.knobs[i] for i in places]
+    if not knobs:
+        raise InputError("the comparison turns run and width, and this backbone has neither")
+    shapes = activation_shapes(backbone)
+    counts = [
+        [work(block, restrict(s, block), shape).macs for s in every_setting(knobs)]
+        for block, shape in zip(map(backbone.block, range(depth)), shapes, strict=False)
+    ]
+    macs = torch.tensor(counts, dtype=torch.float64).view(depth, *(len(k.choices) for k in knobs))
+    full_macs = float(lanes.full.macs)
+    fixed = full_macs - float(macs.flatten(1)[:, -1].sum())  # stem and heads
+    uniform = torch.rand(len(knobs), depth, lanes.n, generator=rng)
+
+    def draw(tilt: float) -> list[Tensor]:
+        edges = [torch.linspace(0, tilt, len(k.choices)).softmax(0).cumsum(0) for k in knobs]
+        return [torch.bucketize(u, e[:-1]) for u, e in zip(uniform, edges, strict=True)]
+
+    low, high = -30.0, 30.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        spent = macs[torch.arange(depth).unsqueeze(1), *draw(middle)].sum(dim=0).mean()
+        low, high = (low, middle) if (fixed + float(spent)) / full_macs > share else (middle, high)
+    actions = full_actions(lanes)
+    actions[:, :, places] = torch.stack(draw(low), dim=2)
+    return actions
+
+
+def as_masks(lanes: Lanes, actions: Tensor) -> list[Setting]:
+    """Actions [D, N, K] as tensors [N] for each block, of `run` and `width` only."""
+    turned = [(k, knob) for k, knob in enumerate(lanes.knobs) if knob in (RUN, WIDTH)]
+    return [
+        {knob.name: torch.tensor(knob.choices)[each[:, k]] for k, knob in turned}
+        for each in actions
+    ]

@@ -1,0 +1,86 @@
+"""Claims and what was measured: one JSON file a topic, from which docs/results.md is drawn."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from penstock.scripts.run import provenance, write_json
+
+FOLDER = Path("docs/results")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure against its target."""
+
+    claim: str
+    """What is claimed, with the unit of the figure."""
+    figure: float
+    target: float
+    comparison: Literal[">=", "<="]
+    control: str
+    """What the figure was compared with."""
+    seeds: Sequence[int]
+    machine: str
+    """The modelled machine, or the processor where seconds were measured."""
+    interval: tuple[float, float] | None = None
+    """95 %, where there is one."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure reaches its target."""
+        return self.figure >= self.target if self.comparison == ">=" else self.figure <= self.target
+
+
+def write_claims(topic: str, claims: Sequence[Claim]) -> Path:
+    """Leave docs/results/TOPIC.json, with command, commit and date."""
+    made = provenance()
+    # The command is the script that measured, as it would be typed at the root of a checkout.
+    command = " ".join(["python", f"scripts/reproduce/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    about = {"command": command, "commit": made["commit"], "date": made["date"]}
+    path = FOLDER / f"{topic}.json"
+    write_json(path, [{**asdict(claim), "met": claim.met, **about} for claim in claims])
+    for claim in claims:
+        print(f"{'met    ' if claim.met else 'NOT met'}  {sentence(asdict(claim))}")
+    return path
+
+
+def sentence(row: dict[str, object]) -> str:
+    """A claim in one line."""
+    return f"{row['claim']}: {row['figure']:.4g} ({row['comparison']} {row['target']:.4g})"
+
+
+def draw(folder: Path = FOLDER) -> str:
+    """All topics as one page of tables."""
+    parts = [
+        "# Results\n",
+        "Drawn by `make results` from `docs/results/*.json`; do not edit. Energy, latency and",
+        "MACs are modelled by the machine named; seconds and their ratios were measured.",
+        "Accuracies are on test images that no choice was made on; intervals are 95 %, paired",
+        "over images.\n",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        parts.append(f"## {path.stem.replace('_', ' ')}\n")
+        parts.append("| claim | figure | target | met | control | interval | seeds | machine |")
+        parts.append("|---|---|---|---|---|---|---|---|")
+        rows = json.loads(path.read_text())
+        for row in rows:
+            ends = row["interval"]
+            interval = f"{ends[0]:.3g} to {ends[1]:.3g}" if ends else ""
+            seeds = ", ".join(map(str, row["seeds"]))
+            met = "yes" if row["met"] else "**no**"
+            parts.append(
+                f"| {row['claim']} | {row['figure']:.4g} | {row['comparison']} "
+                f"{row['target']:.4g} | {met} | {row['control']} | {interval} | {seeds} | "
+                f"{row['machine']} |"
+            )
+        commands = sorted({(row["command"], row["commit"], row["date"]) for row in rows})
+        parts += [f"\n`{command}` at {commit}, {date}" for command, commit, date in commands]
+        notes = path.with_suffix(".md")
+        if notes.is_file():
+            parts.append("\n" + notes.read_text().strip())
+        parts.append("")
+    return "\n".join(parts)

@@ -1,0 +1,122 @@
+"""`penstock train`: fit a backbone if need be, learn a policy, judge it."""
+
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tyro.conf import Positional
+
+from penstock.agents.sb3 import train
+from penstock.agents.scene import Scene
+from penstock.backbones import Backbone, Call, Data, InputError, build, load, save, shipped
+from penstock.backbones.training import fit
+from penstock.hardware import build_machine, check_machine
+from penstock.scripts.experiment import Experiment, read_experiment
+from penstock.scripts.judge import judge
+from penstock.scripts.run import Run, make_run
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fit a backbone if need be, learn a policy, judge it among its baselines."""
+
+    experiment: Positional[str]
+    """A shipped name (see `penstock list`) or a .toml file."""
+    data: str | None = None
+    """Images to use instead: "digits", a parquet file or folder, an image folder, a hub name."""
+    machine: str | None = None
+    """Machine to use instead: a preset, a .toml file, or "module:Name"."""
+    steps: int | None = None
+    """Decisions to learn from, instead of the experiment's."""
+    seed: int = 0
+    """Of everything."""
+    out: Path | None = None
+    """The run folder; runs/EXPERIMENT-SEED if not given."""
+    resume: bool = False
+    """Go on with the run in that folder."""
+
+
+def run(arguments: Arguments) -> None:
+    """Load, fit, learn, judge."""
+    experiment = override(read_experiment(arguments.experiment), arguments)
+    folder = arguments.out or Path("runs") / f"{Path(arguments.experiment).stem}-{arguments.seed}"
+    torch.manual_seed(arguments.seed)
+    data = experiment.data.load(arguments.seed)
+    machine = build_machine(experiment.machine)
+    check_machine(machine)
+    fresh = network(experiment, data)
+    # Building the engine checks knobs, budgets and shapes before anything is written.
+    rehearse = Scene(fresh, machine, data, experiment.stream, experiment.learner.hidden)
+    rehearse.lanes(experiment.learn_on, learned=True, lanes=1)
+
+    here = make_run(folder, experiment, arguments.seed, resume=arguments.resume)
+    print(f"run folder: {here.folder}", file=sys.stderr)
+    if not here.weights.exists():
+        put_backbone(here, fresh, data, resume=arguments.resume)
+    scene = here.scene(data)
+    lanes = scene.lanes(
+        experiment.learn_on, learned=True, lanes=experiment.learner.lanes, seed=arguments.seed
+    )
+    policy = train(
+        lanes,
+        experiment.learner,
+        here.folder,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        about={**flat(experiment.table()), "seed": arguments.seed},
+    )
+    judge(policy, scene, here)
+
+
+def override(experiment: Experiment, arguments: Arguments) -> Experiment:
+    """The experiment with what was said on the command line."""
+    if arguments.data is not None:
+        experiment = replace(experiment, data=replace(experiment.data, name=arguments.data))
+    if arguments.machine is not None:
+        experiment = replace(experiment, machine=arguments.machine)
+    if arguments.steps is not None:
+        experiment = replace(experiment, learner=replace(experiment.learner, steps=arguments.steps))
+    return experiment
+
+
+def network(experiment: Experiment, data: Data) -> Backbone:
+    """The experiment's backbone: fitted, or fresh for its images."""
+    chosen = experiment.backbone
+    if chosen.weights is not None:
+        path = Path(chosen.weights)
+        if path.suffix == ".safetensors":
+            trusted = chosen.builder.partition(":")[0]
+            backbone = load(path, trusted=("penstock.backbones", trusted))
+        else:
+            backbone = shipped(chosen.weights)
+    else:
+        arguments = {"classes": len(data.train.classes), **chosen.arguments}
+        backbone = build(Call(chosen.builder, arguments))
+    if backbone.classes != len(data.train.classes):
+        raise InputError(
+            f"the network knows {backbone.classes} classes, the data has "
+            f"{len(data.train.classes)}; choose weights or a builder for this data"
+        )
+    return backbone
+
+
+def put_backbone(here: Run, backbone: Backbone, data: Data, *, resume: bool) -> None:
+    """Leave fitted weights in the run folder."""
+    if here.experiment.backbone.weights is not None:
+        save(backbone, here.weights)
+        return
+    folder = here.folder / "fit"
+    fit(backbone, data, here.experiment.fitting, folder, seed=here.seed, resume=resume)
+    shutil.move(folder / "backbone.safetensors", here.weights)
+
+
+def flat(table: object, prefix: str = "") -> dict[str, object]:
+    """Nested entries under dotted names."""
+    if not isinstance(table, dict):
+        return {prefix: table}
+    entries: dict[str, object] = {}
+    for name, value in table.items():
+        entries |= flat(value, f"{prefix}.{name}".lstrip("."))
+    return entries

@@ -1,0 +1,96 @@
+"""The table: every control is there, at the policy's own cost, chosen on validation images."""
+
+import json
+
+import numpy as np
+import pytest
+
+from penstock.agents import Recorded, Scene, evaluate, find_price, play
+from penstock.agents.baselines import Random, sizes
+from penstock.agents.evaluation import (
+    FULL,
+    HULL,
+    ORACLE,
+    POLICY,
+    RANDOM,
+    THRESHOLDS,
+    interval,
+)
+from penstock.agents.frontier import draw, frontier
+from penstock.envs import Budget
+from penstock.scripts.table import as_json, as_text, quantity
+
+
+def test_the_table_holds_every_control_at_equal_cost(scene: Scene, recorded: Recorded) -> None:
+    policy = Random(sizes(scene.lanes("test", learned=True)), 0.9)
+    table = evaluate(policy, scene, recorded, Budget("energy_j", 0.9, relative=True))
+    names = [row.name for row in table.rows]
+    assert {POLICY, FULL, HULL, THRESHOLDS, RANDOM, ORACLE} <= set(names)
+    assert table.row(HULL).mean("energy_j") <= table.matched * (1 + 1e-9)
+    assert table.row(ORACLE).mean("energy_j") <= table.matched * (1 + 1e-9)
+    assert table.row(ORACLE).accuracy >= table.row(HULL).accuracy
+    plain = json.loads(json.dumps(as_json(table)))
+    assert plain["n"] == 60
+    for row in plain["policies"]:
+        assert {"name", "accuracy", "energy_j", "latency_s", "macs", "violations"} <= row.keys()
+    assert as_text(table).count("%") > len(names)
+
+
+def test_without_a_policy_the_baselines_are_judged(scene: Scene, recorded: Recorded) -> None:
+    table = evaluate(None, scene, recorded, Budget("macs", 0.6, relative=True))
+    assert POLICY not in [row.name for row in table.rows]
+    assert table.matched == pytest.approx(table.limit)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_hard_budget_is_never_exceeded(scene: Scene, recorded: Recorded, share: float) -> None:
+    policy = Random(sizes(scene.lanes("test", learned=True)), 0.5)
+    budget = Budget("energy_j", share, relative=True, kind="hard", observed=False)
+    row = evaluate(policy, scene, recorded, budget).rows[0]
+    assert row.violations == 0
+    assert row.cost[:, 0].max() <= budget.absolute(scene.lanes("test", learned=True).full) * 1.000001
+
+
+def test_every_image_is_judged_once_whatever_the_number_of_lanes(scene: Scene) -> None:
+    def rights(lanes: int) -> list[float]:
+        engine = scene.lanes("test", learned=False, lanes=lanes)
+        policy = Random(sizes(engine), 1.0)
+        right: list[float] = play(policy, engine).right.tolist()
+        return right
+
+    assert rights(1) == rights(13) == rights(60)
+
+
+def test_a_price_is_found_for_a_budget(scene: Scene) -> None:
+    class Thrifty:
+        """Exits as soon as it may when the price is high."""
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):  # type: ignore[no-untyped-def]
+            actions = np.tile(np.array(sizes(lanes)) - 1, (len(observation), 1))
+            leave = observation[:, price] > observation[:, first]
+            actions[leave, 0] = 0
+            return actions, state
+
+    lanes = scene.lanes("validation", learned=True)
+    price, first = lanes.layout.where("price"), lanes.layout.where("first")
+    budget = 0.7 * float(lanes.full.energy_j)  # type: ignore[arg-type]
+    _, played = find_price(Thrifty(), lanes, budget, "energy_j")
+    assert played.mean("energy_j") <= budget
+
+
+def test_interval_by_hand() -> None:
+    # 100 differences, half 1 and half 0: mean 0.5, standard error 0.05.
+    low, high = interval(np.array([0.0, 1.0] * 50))
+    assert (low, high) == (pytest.approx(0.4, abs=0.015), pytest.approx(0.6, abs=0.015))
+    assert interval(np.zeros(10)) == (0.0, 0.0)
+
+
+def test_the_picture_shows_every_curve(scene: Scene, recorded: Recorded) -> None:
+    curves = frontier(None, scene, recorded, "energy_j")
+    assert {HULL, ORACLE, THRESHOLDS} <= curves.points.keys()
+    axes = draw(curves).axes[0]
+    assert len(axes.lines) >= 4
+
+
+def test_quantities_have_three_digits_and_a_prefix() -> None:
+    assert [quantity(v) for v in (0, 1.2345e-3, 2.5e6, 4e-13)] == ["0 ", "1.23 m", "2.5 M", "0.4 p"]

@@ -1,0 +1,130 @@
+import random
+
+import pytest
+import torch
+
+from penstock.backbones import BITS, RUN, WIDTH, every_setting, tiny_resnet
+from penstock.backbones.calibration import (
+    calibrate_steps,
+    measure_images,
+    random_settings,
+    recalibrate_norms,
+    uniform_settings,
+)
+from penstock.backbones.normalization import SettingNorm
+from penstock.backbones.precision import Convolution, round_activation
+from penstock.backbones.resnet import Stem
+
+
+def images(n: int = 32) -> torch.Tensor:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_width_and_precision() -> None:
+    assert uniform_settings() == list(every_setting((WIDTH, BITS)))
+
+
+def test_random_settings_follow_their_generator() -> None:
+    one, same, other = (random_settings(50, 0.5, random.Random(seed)) for seed in (0, 0, 1))
+    assert one == same != other
+    for knob in (RUN, WIDTH, BITS):
+        assert {setting[knob.name] for setting in one} == set(knob.choices)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
+def test_random_settings_skip_with_their_probability(probability: float) -> None:
+    chosen = random_settings(4000, probability, random.Random(0))
+    skipped = sum(setting["run"] == 0 for setting in chosen) / len(chosen)
+    assert skipped == pytest.approx(probability, abs=0.03)
+
+
+def test_steps_are_the_best_for_what_each_layer_reads() -> None:
+    backbone = tiny_resnet().train()
+    before = {name: parameter.clone() for name, parameter in backbone.named_parameters()}
+    calibrate_steps(backbone, images())
+    assert backbone.training
+    assert all(torch.equal(before[name], p) for name, p in backbone.named_parameters())
+    layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
+    assert all(not layer._forward_pre_hooks for layer in layers)
+    assert all((0 < layer.steps[1]) & (layer.steps[1] < layer.steps[0]) for layer in layers)
+
+    stem, x = backbone.stem, images()
+    assert isinstance(stem, Stem)
+    x = stem.images(x)
+    for bits, step in zip((4, 8), stem.convolution.steps, strict=True):
+        errors = [
+            float((round_activation(x, step * factor, bits, signed=True) - x).square().mean())
+            for factor in (0.8, 1.0, 1.25)
+        ]
+        assert min(errors) == errors[1]
+
+
+def test_calibration_brings_coarse_answers_nearer_to_the_exact_ones() -> None:
+    torch.manual_seed(0)
+    backbone = tiny_resnet().eval()
+
+    def error(bits: int) -> float:
+        with torch.no_grad():
+            return float((backbone(images(), {"bits": bits}) - backbone(images())).square().mean())
+
+    uncalibrated = {bits: error(bits) for bits in (4, 8)}
+    calibrate_steps(backbone, images())
+    assert all(error(bits) < uncalibrated[bits] for bits in (4, 8))
+    assert error(8) < error(4)
+
+
+def test_statistics_are_those_of_the_batches() -> None:
+    backbone, batch = tiny_resnet().eval(), images()
+    norms = [layer for layer in backbone.modules() if isinstance(layer, SettingNorm)]
+    for norm in norms:
+        norm.mean.fill_(100)  # to be forgotten
+    calls: list[int] = []
+    recalibrate_norms(
+        backbone, [batch], skip_probability=0.2, seed=0, progress=lambda: calls.append(1)
+    )
+    assert calls == [1] and not backbone.training
+    assert all(norm.momentum == 0.1 for norm in norms)
+    stem = backbone.stem
+    assert isinstance(stem, Stem)
+    for place, bits in enumerate(BITS.choices):
+        with torch.no_grad():
+            y = stem.convolution(stem.images(batch), bits)
+        mean, variance = y.mean(dim=(0, 2, 3)), y.var(dim=(0, 2, 3))
+        torch.testing.assert_close(stem.norm.mean[3, place], mean, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(stem.norm.variance[3, place], variance, atol=1e-4, rtol=1e-4)
+    assert all((norm.mean[:, :, 0] != 100).all() for norm in norms if norm is not stem.norm)
+
+
+def test_recalibration_is_reproducible_and_teaches_nothing() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        backbone = tiny_resnet()
+        before = {name: parameter.clone() for name, parameter in backbone.named_parameters()}
+        recalibrate_norms(backbone, [images(), 1 - images()], skip_probability=0.5, seed=3)
+        assert all(torch.equal(before[name], p) for name, p in backbone.named_parameters())
+        states.append(backbone.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_every_setting_gives_finite_answers_after_recalibration() -> None:
+    backbone = tiny_resnet().eval()
+    recalibrate_norms(backbone, [images()], skip_probability=0.2, seed=0)
+    with torch.no_grad():
+        for setting in every_setting((RUN, WIDTH, BITS)):
+            assert torch.isfinite(backbone(images(), setting)).all()
+
+
+def test_images_are_measured() -> None:
+    backbone = tiny_resnet(in_channels=3)
+    pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    pixels[:2, 0] = 255  # red is 0 or 1; green is constant; blue a third
+    pixels[:, 2] = 85
+    measure_images(backbone, pixels)
+    stem = backbone.stem
+    assert isinstance(stem, Stem)
+    expected = torch.tensor([0.5, 0, 1 / 3]).view(3, 1, 1)
+    torch.testing.assert_close(stem.images.mean, expected)
+    deviation = stem.images.deviation.flatten()
+    torch.testing.assert_close(deviation, torch.tensor([0.5, 1e-3, 1e-3]), atol=2e-3, rtol=0)
+    assert torch.isfinite(stem.images(pixels / 255)).all()

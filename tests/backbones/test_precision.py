@@ -1,0 +1,105 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from penstock.backbones.precision import (
+    LOW_BITS,
+    Convolution,
+    best_step,
+    round_activation,
+    round_weight,
+)
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), spread=st.floats(1e-3, 1e3))
+def test_weights_lie_on_few_levels(bits: int, seed: int, spread: float) -> None:
+    weight = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(seed)) * spread
+    weight[0] /= 100  # each output channel has a scale of its own
+    weight[:, 0, 0, 0] = 0
+    rounded = round_weight(weight, bits)
+    largest = weight.abs().amax(dim=(1, 2, 3))
+    scale = largest / (2 ** (bits - 1) - 1)
+    assert all(len(set(channel.flatten().tolist())) <= 2**bits - 1 for channel in rounded)
+    assert (rounded[:, 0, 0, 0] == 0).all()
+    torch.testing.assert_close(rounded.abs().amax(dim=(1, 2, 3)), largest)
+    error = (rounded - weight).abs().amax(dim=(1, 2, 3))
+    assert (error <= scale / 2 * 1.001).all()
+    torch.testing.assert_close(round_weight(-weight, bits), -rounded)
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_activations_are_multiples_of_their_step(bits: int, signed: bool) -> None:
+    x = torch.linspace(-50, 50, 5001)
+    y = round_activation(x, torch.tensor(0.125), bits, signed) / 0.125
+    assert torch.equal(y, y.round())
+    high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    assert (y.min(), y.max()) == (-high if signed else 0, high)
+    assert len(set(y.tolist())) == (2**bits - 1 if signed else 2**bits)
+    assert (y[x == 0] == 0).all()
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+def test_all_zero_channel_stays_zero(bits: int) -> None:
+    assert (round_weight(torch.zeros(2, 3, 3, 3), bits) == 0).all()
+    assert best_step(torch.zeros(10), bits, signed=False) > 0
+
+
+def test_gradient_passes_through_rounding_and_stops_at_saturation() -> None:
+    x = torch.tensor([-0.3, 0.04, 0.26, 1.49, 1.6, 9.0], requires_grad=True)
+    round_activation(x, torch.tensor(0.1), 4, signed=False).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 1, 0, 0]  # 0..15 tenths
+    weight = torch.randn(2, 3, 3, 3, requires_grad=True)
+    round_weight(weight, 4).sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None and (weight.grad == 1).all()
+
+
+def test_32_bits_are_exact() -> None:
+    layer, x = Convolution(3, 4, 3, stride=2, signed=True), torch.randn(2, 3, 9, 9)
+    assert torch.equal(layer(x, 32), functional.conv2d(x, layer.weight, stride=2, padding=1))
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+def test_rounded_convolution_is_one_of_whole_numbers(bits: int) -> None:
+    layer, x = Convolution(3, 4, 3, stride=1, signed=False), torch.rand(2, 3, 8, 8)
+    top = 2 ** (bits - 1) - 1
+    layer.weight.data = torch.randint(-top, top + 1, layer.weight.shape).float()
+    layer.weight.data[:, 0, 0, 0] = top  # so that the scale is 1
+    layer.steps.fill_(0.0625)
+    whole = (x / 0.0625).round().clamp(max=2**bits - 1)
+    expected = functional.conv2d(whole.double(), layer.weight.double(), padding=1)
+    torch.testing.assert_close((layer(x, bits) / 0.0625).double(), expected, atol=1e-2, rtol=1e-5)
+
+
+def test_first_channels_alone() -> None:
+    layer, x = Convolution(6, 8, 3, stride=1, signed=True), torch.randn(2, 3, 5, 5)
+    narrow = functional.conv2d(x, layer.weight[:4, :3], padding=1)
+    assert torch.equal(layer(x, 32, 4), narrow)
+    assert layer(x, 8, 4).shape == (2, 4, 5, 5)
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+@pytest.mark.parametrize("signed", [False, True])
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_best_step_beats_scaling_by_the_largest(bits: int, signed: bool, seed: int) -> None:
+    x = torch.randn(20_000, generator=torch.Generator().manual_seed(seed))
+    x = x if signed else x.relu()
+    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+
+    def error(step: torch.Tensor) -> float:
+        return float((round_activation(x, step, bits, signed) - x).square().mean())
+
+    best, largest = error(best_step(x, bits, signed)), error(x.abs().amax() / top)
+    assert best <= largest * 1.0001
+    if bits == 4:
+        assert best < 0.95 * largest  # on so few levels it pays to clip the tail
+
+
+def test_precision_that_is_no_choice() -> None:
+    with pytest.raises(ValueError, match=r"'bits' can stand at \(4, 8, 32\), got 2"):
+        Convolution(3, 4, 3, stride=1, signed=True)(torch.rand(1, 3, 4, 4), 2)
