@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, InputError, Knob, Setting, every_setting
+from penstock.backbones import Backbone, InputError, Knob, every_setting
 from penstock.hardware import RESOURCES, Cost, Machine
 
 SLACK: Final = 1e-9
@@ -92,7 +92,9 @@ class Prices:
         decision: Cost,
     ) -> None:
         self.decision = decision.rows()  # [R]
-        self.settings: list[dict[str, float]] = [{**fixed, **setting} for setting in every_setting(knobs)]  # M of them
+        self.settings: list[dict[str, float]] = [
+            {**fixed, **setting} for setting in every_setting(knobs)
+        ]  # M of them
         sizes = tuple(len(knob.choices) for knob in knobs)
         self.shapes = activation_shapes(backbone)  # D + 1 of them
         depth = backbone.depth

@@ -56,5 +56,5 @@ def test_knobs_offered_and_fixed(backbone: Backbone, digital: Digital) -> None:
 
 
 def test_a_knob_that_nobody_has_is_named(backbone: Backbone, digital: Digital) -> None:
-    with pytest.raises(InputError, match="no knob 'depth'.*run, width, bits"):
+    with pytest.raises(InputError, match=r"no knob 'depth'.*run, width, bits"):
         offered_knobs(backbone, digital, {"depth": [1]})

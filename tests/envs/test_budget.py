@@ -111,7 +111,9 @@ def test_no_budget_is_ever_exceeded_and_every_input_is_answered(
     for _ in range((lanes.backbone.depth + 1) * inputs):
         chances = torch.rand(lanes.allowed.shape, generator=rng)
         chances = chances * lanes.allowed if masked else chances
-        actions = torch.stack([part.argmax(1) for part in chances.split(sizes, dim=1)], dim=1)
+        actions = torch.stack(
+            [part.argmax(1) for part in chances.split_with_sizes(sizes, 1)], dim=1
+        )
         outcomes = lanes.step(actions).outcomes
         answers += len(outcomes.lanes)
         spent[outcomes.lanes] += outcomes.cost
@@ -167,7 +169,7 @@ def test_whatever_combination_is_allowed_can_be_paid(
     lanes.start(torch.arange(1))
     sizes = [len(knob.choices) for knob in lanes.knobs]
     for d in range(backbone.depth):
-        masks = [part.tolist() for part in lanes.allowed[0].split(sizes)]
+        masks = [part.tolist() for part in lanes.allowed[0].split_with_sizes(sizes)]
         assert masks[0][0] == (d > 0 and backbone.head(d - 1) is not None)
         if not masks[0][1]:
             break
@@ -210,6 +212,18 @@ def test_at_the_cheapest_budget_only_the_cheapest_way_is_left(make: Make) -> Non
     assert outcomes.overruled.tolist() == [3]
     assert float(outcomes.cost[0, 2]) == pytest.approx(limit)
     assert outcomes.choices[0, :2].tolist() == [[1, 0, 3, 2]] * 2
+
+
+def test_a_knob_that_a_block_lacks_is_priced_as_it_will_stand(make: Make, digital: Digital) -> None:
+    """Block 2 has no `run`; this machine asks for more when it says so all the same."""
+    machine = Radio(digital, least=1.0)
+    prices = make(Stream(choices=FEW), machine=machine).prices
+    block, depth = make().backbone.block(2), torch.tensor([2])
+    cheapest = machine.price(block, {"run": 1, "width": 0.25, "bits": 4}, prices.shapes[2])
+    need = cheapest.rows() + prices.decision + prices.rest[3]
+    enough = prices.allowed(depth, need.unsqueeze(0) * 1.001)[0]
+    assert enough[:4].tolist() == [True, True, False, True]  # exit, go on, run 0, run 1
+    assert not prices.allowed(depth, need.unsqueeze(0) * 0.999)[0, 1]
 
 
 def test_what_is_left_of_a_hard_budget_is_seen(make: Make) -> None:

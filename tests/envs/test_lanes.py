@@ -152,7 +152,8 @@ def allowed_action(lanes: Lanes, rng: torch.Generator) -> Tensor:
     """Any allowed choice of every knob, [N, K]."""
     sizes = [len(knob.choices) for knob in lanes.knobs]
     chances = torch.rand(lanes.allowed.shape, generator=rng) * lanes.allowed
-    return torch.stack([part.argmax(dim=1) for part in chances.split(sizes, dim=1)], dim=1)
+    parts = chances.split_with_sizes(sizes, dim=1)
+    return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
 
 
 def everyone(lanes: Lanes) -> Tensor:

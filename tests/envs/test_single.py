@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -26,14 +27,22 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_gymnasium_and_stable_baselines_find_nothing_wrong(make: Make, name: str) -> None:
-    env = InferenceEnv(make(STREAMS[name], lanes=1))
-    check_env(env)
+def test_gymnasium_and_stable_baselines_find_nothing_wrong(
+    short: Backbone, images: Images, name: str
+) -> None:
+    env: Any = gymnasium.make(
+        "penstock.envs:Inference-v0",
+        backbone=short,
+        machine="phone",
+        images=images,
+        stream=STREAMS[name],
+    )
+    check_env(env.unwrapped)
     check_env_for_sb3(env)
 
 
 def test_gymnasium_makes_it_by_name(short: Backbone, images: Images, digital: Digital) -> None:
-    env = gymnasium.make(
+    env: Any = gymnasium.make(
         "penstock.envs:Inference-v0", backbone=short, machine=digital, images=images
     )
     assert isinstance(env.unwrapped, InferenceEnv)
@@ -78,6 +87,6 @@ def test_importing_environments_imports_nothing_heavy() -> None:
     names = (*heavy, "matplotlib", "pandas", "tyro")
     code = f"import sys, penstock.envs; print([n for n in {names} if n in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.strip() == "[]"

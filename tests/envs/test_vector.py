@@ -187,7 +187,8 @@ def test_a_stream_of_two_inputs_ends_with_the_second(
     rewards, ends, told = [], [], []
     for _ in range(6):
         _, reward, terminated, _, infos = env.step(actions(GO))
-        rewards.append(float(reward[0])), ends.append(bool(terminated[0]))
+        rewards.append(float(reward[0]))
+        ends.append(bool(terminated[0]))
         told.append("right" in infos)
     on = cost_reward(ON_J)
     assert rewards == pytest.approx([on, on, 1 + on] * 2)

@@ -1,0 +1,77 @@
+"""The ratios of `penstock bench` against their targets.
+
+    python scripts/reproduce/speed.py
+"""
+
+import tyro
+
+from penstock.scripts.bench import Arguments, bench, table
+from penstock.scripts.results import Claim, write_claims
+
+
+def main() -> None:
+    """Measure, write down."""
+    arguments = tyro.cli(Arguments)
+    figures = bench(arguments)
+    print(table(figures))
+    where = f"{figures['cpu']}, {figures['threads']} threads"
+
+    def claim(text: str, figure: object, target: float, comparison: str, control: str) -> Claim:
+        return Claim(
+            text,
+            float(figure),  # type: ignore[arg-type]
+            target,
+            comparison,  # type: ignore[arg-type]
+            control,
+            [arguments.seed],
+            where,
+        )
+
+    wall, mac = figures["grouped_wall_share"], figures["grouped_mac_share"]
+    masked = figures["masked_wall_share"]
+    write_claims(
+        "speed",
+        [
+            claim(
+                "live environment over raw batched forward, full setting",
+                figures["live_env_over_forward"],
+                0.85,
+                ">=",
+                "raw batched forward",
+            ),
+            claim(
+                "live environment over a naive environment, same decisions",
+                figures["live_env_over_naive"],
+                20,
+                ">=",
+                "per-image environment in DummyVecEnv",
+            ),
+            claim(
+                "grouped wall-clock share over MAC share, at 50 %",
+                wall["0.5"] / mac["0.5"],  # type: ignore[index]
+                1.25,
+                "<=",
+                "full setting, grouped",
+            ),
+            claim(
+                "masked wall-clock share, at 50 %",
+                masked["0.5"],  # type: ignore[index]
+                0.8,
+                ">=",
+                "full setting, masked",
+            ),
+            claim(
+                "largest difference of logits, grouped against masked",
+                figures["max_logit_difference"],
+                1e-4,
+                "<=",
+                "masked",
+            ),
+            claim("import penstock.envs, s", figures["import_s"], 2.0, "<=", "none"),
+            claim("penstock list, s", figures["list_s"], 1.0, "<=", "none"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`penstock list`, `check`, and the help."""
+
+import subprocess
+import sys
+
+import pytest
+
+from penstock.scripts.guard import call
+from penstock.scripts.results import Claim, draw, write_claims
+
+
+def penstock(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "penstock.scripts.main", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_list_names_what_ships_and_imports_no_torch() -> None:
+    probe = (
+        "import sys; from penstock.scripts.list import show; show(); "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    for name in ("digits", "cifar10", "microcontroller", "edge"):
+        assert name in done.stdout
+
+
+def test_help_and_unknown_commands() -> None:
+    assert "usage: penstock COMMAND" in penstock("--help").stdout
+    wrong = penstock("trian")
+    assert wrong.returncode == 2 and "no command 'trian'" in wrong.stderr
+
+
+def test_check_prints_rules_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("check", ["microcontroller"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("ok  ") >= 5
+    assert "J/MAC" in out
+    assert call("check", ["microcontroler"]) == 2
+    assert "Did you mean 'microcontroller'" in capsys.readouterr().err
+
+
+def test_results_are_drawn_from_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("results")
+    monkeypatch.chdir(folder)
+    claims = [
+        Claim("points above", 1.5, 1.0, ">=", "hull", [0], "edge", (0.5, 2.5)),
+        Claim("seconds", 3.0, 2.0, "<=", "none", [0], "cpu"),
+    ]
+    write_claims("topic", claims)
+    page = draw()
+    assert "| points above | 1.5 | >= 1 | yes | hull | 0.5 to 2.5 | 0 | edge |" in page
+    assert "| seconds | 3 | <= 2 | **no** |" in page
