@@ -48,8 +48,8 @@ def oracle(
         resource: of the budget.
 
     Returns:
-        Expected right answers [I] and costs [I, R] of each input: the two choices around the price at
-        which the budget is crossed, mixed so that it is met exactly.
+        Expected right answers [I] and costs [I, R] of each input: the two choices around the
+        price at which the budget is crossed, mixed so that it is met exactly.
     """
     rows, cost = np.arange(len(right)), costs[:, :, RESOURCES.index(resource)]
 

@@ -99,7 +99,9 @@ class Recorded:
             raise ValueError("validation and test were recorded under different configurations")
 
 
-def record(scene: Scene, *, seed: int = 0, progress: Callable[[], object] = lambda: None) -> Recorded:
+def record(
+    scene: Scene, *, seed: int = 0, progress: Callable[[], object] = lambda: None
+) -> Recorded:
     """Run validation and test images under every static setting and skip mask."""
     validation = scene.lanes("validation", learned=False, lanes=1)
     images = scene.data.validation

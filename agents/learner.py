@@ -12,20 +12,20 @@ class Learner:
 
     algorithm: Literal["maskable_ppo", "ppo", "dqn"] = "maskable_ppo"
     """PPO with the masks of what is allowed, PPO without, or DQN over all combinations."""
-    steps: int = 200_000
+    steps: int = 800_000
     """Decisions in all."""
-    lanes: int = 512
+    lanes: int = 1024
     """Inputs in flight."""
-    horizon: int = 16
+    horizon: int = 8
     """PPO: steps per lane between updates."""
-    batch_size: int = 1024
+    batch_size: int = 2048
     """Decisions per gradient step."""
     epochs: int = 6
     """PPO: passes over what was collected."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Of Adam; falls to 0 in a line."""
-    entropy: float = 0.003
-    """PPO: weight of the entropy bonus."""
+    entropy: float = 0.02
+    """PPO: weight of the entropy bonus; falls to 0 in a line."""
     discount: float = 1.0
     """Of rewards; episodes are short, so 1 optimises what is judged."""
     trace: float = 0.95
@@ -38,7 +38,7 @@ class Learner:
     def __post_init__(self) -> None:
         if self.algorithm not in ("maskable_ppo", "ppo", "dqn"):
             raise InputError(
-                f"an algorithm is maskable_ppo, ppo or dqn, got {self.algorithm!r}; name one of them"
+                f"an algorithm is maskable_ppo, ppo or dqn, got {self.algorithm!r}; name one"
             )
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:
             raise InputError(

@@ -174,8 +174,9 @@ def load_policy(lanes: Lanes, learner: Learner, folder: Path) -> Policy:
     """The policy that `train` left in a folder, for this engine's observations and actions."""
     environment = SB3VecEnv(lanes, discrete=learner.algorithm == "dqn")
     # The number of lanes may differ from that of learning; nothing is collected here.
-    batch_size = environment.num_envs * learner.horizon
-    model = _model(environment, replace(learner, batch_size=batch_size), seed=0)
+    n = environment.num_envs
+    here = replace(learner, lanes=n, batch_size=n * learner.horizon)
+    model = _model(environment, here, seed=0)
     _restore(model, folder / "policy.safetensors", learner)
     return _policy(model, environment)
 
@@ -291,6 +292,9 @@ class _Watch(BaseCallback):
         self.logged_steps = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
+        if isinstance(self.model, PPO | MaskablePPO):
+            left = 1 - self.num_timesteps / self.learner.steps
+            self.model.ent_coef = self.learner.entropy * max(0.0, left)
         # The policy was just updated, or not yet touched: a whole state to come back to.
         if time.monotonic() - self.saved_s > self.learner.checkpoint_s:
             _save(self.model, self.checkpoint, self.learner)

@@ -38,8 +38,8 @@ class Cost:
     def rows(self) -> Tensor:
         """All resources side by side in float64, in the order of `RESOURCES`: [n, R], or [R]."""
         amounts = [torch.as_tensor(a, dtype=torch.float64) for a in self.each().values()]
-        shape = torch.broadcast_shapes(*(amount.shape for amount in amounts))
-        return torch.stack([amount.expand(shape) for amount in amounts], dim=-1)
+        whole = sum(amounts[1:], start=amounts[0])
+        return torch.stack([amount.expand_as(whole) for amount in amounts], dim=-1)
 
     def each(self) -> dict[str, Tensor | float]:
         """Resource name -> amount, in the order of `RESOURCES`."""

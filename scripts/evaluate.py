@@ -49,9 +49,7 @@ def run(arguments: Arguments) -> None:
     with tqdm(desc="record baselines", unit="setting") as bar:
         recorded = record(scene, seed=seed, progress=bar.update)
     with tqdm(desc="judge", unit="image") as bar:
-        evaluation = evaluate(
-            policy, scene, recorded, budget, seed=seed, progress=bar.update
-        )
+        evaluation = evaluate(policy, scene, recorded, budget, seed=seed, progress=bar.update)
     machine = arguments.machine or experiment.machine
     about = {"machine": machine, "seed": seed, **provenance()}
     print(json.dumps({**as_json(evaluation), **about}) if arguments.json else as_text(evaluation))

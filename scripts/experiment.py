@@ -142,7 +142,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         if len(kinds) != len(value):
             raise InputError(f"{where} should hold {len(kinds)} values, got {len(value)}")
-        return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+        pairs = zip(kinds, value, strict=True)
+        return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise InputError(f"{where} should be a table, got {value!r}")

@@ -28,9 +28,7 @@ def judge(policy: Policy, scene: Scene, here: Run) -> Evaluation:
             seed=here.seed,
             progress=bar.update,
         )
-        curves = frontier(
-            policy, scene, recorded, budget.resource, progress=bar.update
-        )
+        curves = frontier(policy, scene, recorded, budget.resource, progress=bar.update)
     about: dict[str, Any] = {"machine": here.experiment.machine, "seed": here.seed}
     write_json(here.evaluation, {**as_json(evaluation), **about, **provenance()})
     figure = draw(curves, evaluation)

@@ -2,6 +2,7 @@
 
 It is here to be beaten by `penstock bench`, and so written with care: no work that is skipped is
 done, nothing is computed twice, and decisions, observations, rewards and costs are the engine's.
+Beside it stand the two loops that take the same decisions with it and with the engine.
 
 Letters: `N` streams, `T` steps, `K` knobs, `F` columns.
 """
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from penstock.backbones import EXIT, Backbone, Block, Images, Setting, restrict
-from penstock.envs import Stream
+from penstock.envs import InferenceVectorEnv, Lanes, Stream
 from penstock.envs.controller import Controller
 from penstock.envs.observation import Observation, confidence, pooled
 from penstock.hardware import Cost, Machine
@@ -94,7 +95,9 @@ class NaiveEnv(gym.Env[Floats, NDArray[np.integer[Any]]]):
         return self._observe(), {}
 
     @torch.no_grad()
-    def step(self, action: NDArray[np.int64]) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: NDArray[np.integer[Any]]
+    ) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Answer, or run the next block."""
         before_j = float(self.spent.energy_j)
         self.spent += self.decision
@@ -120,7 +123,9 @@ class NaiveEnv(gym.Env[Floats, NDArray[np.integer[Any]]]):
         self.x = x
         head = self.backbone.head(self.depth)
         self.answered = head is not None
-        if head is not None:
+        if head is None:
+            self.observation[self.layout.answered] = 0
+        else:
             self.logits = self._run(head, x, {})
             self.observation[self.layout.confidence] = confidence(self.logits)[0].numpy()
         self.depth += 1
@@ -148,6 +153,29 @@ class NaiveEnv(gym.Env[Floats, NDArray[np.integer[Any]]]):
                 if head is not None:
                     self._run(head, x, {})
         return float(self.spent.energy_j)
+
+
+def random_script(lanes: Lanes, steps: int, rng: torch.Generator) -> Script:
+    """Uniform draws of images and of every knob."""
+    n, count = lanes.n, len(lanes.images)
+    draws = [torch.randint(len(k.choices), (steps, n), generator=rng) for k in lanes.knobs]
+    inputs = torch.randint(count, (n, steps + 1), generator=rng)
+    return Script(inputs, torch.stack(draws, dim=2))
+
+
+def live_pass(env: InferenceVectorEnv, script: Script) -> int:
+    """Take a script's steps; lanes that answered take their next image in the same step."""
+    lanes, price, answered = env.lanes, env.lanes.stream.price[1], 0
+    place = torch.zeros(lanes.n, dtype=torch.int64)
+    lanes.start(torch.arange(lanes.n), script.inputs[:, :1], price=price)
+    for actions in script.actions.numpy():
+        env.step(actions)
+        rows = env.last.done.nonzero().squeeze(1)
+        place[rows] += 1
+        lanes.start(rows, script.inputs[rows, place[rows]].unsqueeze(1), price=price)
+        lanes.observation.numpy().copy()
+        answered += len(rows)
+    return answered
 
 
 def naive_pass(envs: Sequence[NaiveEnv], script: Script, threads: int) -> Callable[[], int]:

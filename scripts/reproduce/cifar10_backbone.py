@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import tyro
 
-from penstock.backbones import BITS, RUN, WIDTH, load_data, shipped, work
+from penstock.backbones import BITS, RUN, WIDTH, Block, load_data, shipped, work
 from penstock.backbones.training import accuracies
 from penstock.envs.budget import activation_shapes
 from penstock.scripts.results import Claim, write_claims
@@ -31,7 +31,7 @@ def main() -> None:
     test = load_data(arguments.data).test
     backbone = shipped("cifar10")
     shapes = activation_shapes(backbone)
-    parts = [(backbone.stem, backbone.shape)]
+    parts: list[tuple[Block, tuple[int, ...]]] = [(backbone.stem, backbone.shape)]
     parts += [(backbone.block(i), shapes[i]) for i in range(backbone.depth)]
     macs = sum(work(block, {}, shape).macs for block, shape in parts)
     last = backbone.depth - 1

@@ -1,7 +1,7 @@
 """Put the backbone of a run folder into the package, as float16.
 
-    penstock train digits --out runs/demo
-    python scripts/reproduce/ship_backbone.py runs/demo digits
+penstock train digits --out runs/demo
+python scripts/reproduce/ship_backbone.py runs/demo digits
 """
 
 from dataclasses import dataclass

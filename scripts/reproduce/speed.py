@@ -1,6 +1,6 @@
 """The ratios of `penstock bench` against their targets.
 
-    python scripts/reproduce/speed.py
+python scripts/reproduce/speed.py
 """
 
 import tyro
@@ -27,8 +27,11 @@ def main() -> None:
             where,
         )
 
-    wall, mac = figures["grouped_wall_share"], figures["grouped_mac_share"]
-    masked = figures["masked_wall_share"]
+    def half(key: str) -> float:
+        shares = figures[key]
+        assert isinstance(shares, dict)
+        return shares["0.5"]
+
     write_claims(
         "speed",
         [
@@ -48,14 +51,14 @@ def main() -> None:
             ),
             claim(
                 "grouped wall-clock share over MAC share, at 50 %",
-                wall["0.5"] / mac["0.5"],  # type: ignore[index]
+                half("grouped_wall_share") / half("grouped_mac_share"),
                 1.25,
                 "<=",
                 "full setting, grouped",
             ),
             claim(
                 "masked wall-clock share, at 50 %",
-                masked["0.5"],  # type: ignore[index]
+                half("masked_wall_share"),
                 0.8,
                 ">=",
                 "full setting, masked",

@@ -13,7 +13,9 @@ from penstock.hardware import build_machine
 def scene() -> Scene:
     torch.manual_seed(0)
     data = load_data("digits")
-    few = Data(*(split.take(torch.arange(60)) for split in (data.train, data.validation, data.test)))
+    few = Data(
+        *(split.take(torch.arange(60)) for split in (data.train, data.validation, data.test))
+    )
     return Scene(
         tiny_resnet(blocks_per_stage=2).eval(),
         build_machine("microcontroller"),

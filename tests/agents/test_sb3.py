@@ -1,6 +1,7 @@
 """Learning with Stable-Baselines3: every algorithm, the adapter, checkpoints."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from penstock.agents.sb3 import SB3VecEnv, load_policy, train, unflatten
 from penstock.backbones import InputError
 from penstock.backbones.saving import read_tensors, write_tensors
 
-TINY = {"lanes": 8, "horizon": 8, "batch_size": 32, "epochs": 1, "hidden": (8,)}
+TINY: dict[str, Any] = {"lanes": 8, "horizon": 8, "batch_size": 32, "epochs": 1, "hidden": (8,)}
 
 
 @pytest.mark.parametrize("algorithm", ["maskable_ppo", "ppo", "dqn"])
 def test_each_algorithm_learns_saves_and_loads(
     scene: Scene, tmp_path: Path, algorithm: str
 ) -> None:
-    learner = Learner(algorithm=algorithm, steps=192, **TINY)  # type: ignore[arg-type]
+    learner = Learner(**{**TINY, "algorithm": algorithm, "steps": 192})
     lanes = scene.lanes("train", learned=True, lanes=8)
     policy = train(lanes, learner, tmp_path, about={"algorithm": algorithm})
     test = scene.lanes("test", learned=True)
@@ -35,16 +36,16 @@ def test_each_algorithm_learns_saves_and_loads(
 
 def test_resumed_counters_go_on(scene: Scene, tmp_path: Path) -> None:
     lanes = scene.lanes("train", learned=True, lanes=8)
-    train(lanes, Learner(steps=128, **TINY), tmp_path)  # type: ignore[arg-type]
+    train(lanes, Learner(steps=128, **TINY), tmp_path)
     assert read_tensors(tmp_path / "policy.safetensors")[1]["steps"] == "128"
-    train(lanes, Learner(steps=256, **TINY), tmp_path, resume=True)  # type: ignore[arg-type]
+    train(lanes, Learner(steps=256, **TINY), tmp_path, resume=True)
     _, metadata = read_tensors(tmp_path / "policy.safetensors")
     assert (metadata["steps"], metadata["updates"]) == ("256", "4")
 
 
 def test_a_policy_for_other_observations_is_refused(scene: Scene, tmp_path: Path) -> None:
     lanes = scene.lanes("train", learned=True, lanes=8)
-    train(lanes, Learner(steps=64, **TINY), tmp_path)  # type: ignore[arg-type]
+    train(lanes, Learner(steps=64, **TINY), tmp_path)
     with pytest.raises(InputError, match="trained with"):
         load_policy(lanes, Learner(**{**TINY, "hidden": (9,)}), tmp_path)
     with pytest.raises(InputError, match="maskable_ppo policy"):
@@ -53,7 +54,7 @@ def test_a_policy_for_other_observations_is_refused(scene: Scene, tmp_path: Path
 
 def test_nan_in_a_policy_is_refused(scene: Scene, tmp_path: Path) -> None:
     lanes = scene.lanes("train", learned=True, lanes=8)
-    train(lanes, Learner(steps=64, **TINY), tmp_path)  # type: ignore[arg-type]
+    train(lanes, Learner(steps=64, **TINY), tmp_path)
     path = tmp_path / "policy.safetensors"
     tensors, metadata = read_tensors(path)
     name = next(name for name in tensors if name.endswith("action_net.weight"))
@@ -66,14 +67,15 @@ def test_nan_in_a_policy_is_refused(scene: Scene, tmp_path: Path) -> None:
 def test_the_adapter_keeps_the_engine_s_observations_and_masks(scene: Scene) -> None:
     environment = SB3VecEnv(scene.lanes("train", learned=True, lanes=5))
     environment.seed(3)
-    observation = environment.reset()
+    observation = np.asarray(environment.reset())
     assert (observation == environment.lanes.observation.numpy()).all()
     masks = np.stack(environment.env_method("action_masks"))
     assert (masks == environment.lanes.allowed.numpy()).all()
     last = np.array(environment.sizes) - 1
     for _ in range(environment.lanes.backbone.depth):
         kept = observation.copy()
-        observation, _, done, infos = environment.step(np.tile(last, (5, 1)))
+        after, _, done, infos = environment.step(np.tile(last, (5, 1)))
+        observation = np.asarray(after)
     assert done.all()
     assert all("terminal_observation" in info for info in infos)
     assert not (kept == observation).all()

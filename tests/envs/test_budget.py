@@ -221,9 +221,11 @@ def test_a_knob_that_a_block_lacks_is_priced_as_it_will_stand(make: Make, digita
     block, depth = make().backbone.block(2), torch.tensor([2])
     cheapest = machine.price(block, {"run": 1, "width": 0.25, "bits": 4}, prices.shapes[2])
     need = cheapest.rows() + prices.decision + prices.rest[3]
-    enough = prices.allowed(depth, need.unsqueeze(0) * 1.001)[0]
+    left = torch.full((2, len(RESOURCES)), inf, dtype=torch.float64)
+    left[:, 0] = need[0] * torch.tensor([1.001, 0.999])
+    enough, too_little = prices.allowed(depth.repeat(2), left)
     assert enough[:4].tolist() == [True, True, False, True]  # exit, go on, run 0, run 1
-    assert not prices.allowed(depth, need.unsqueeze(0) * 0.999)[0, 1]
+    assert too_little[:2].tolist() == [True, False]
 
 
 def test_what_is_left_of_a_hard_budget_is_seen(make: Make) -> None:

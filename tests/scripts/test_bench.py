@@ -1,12 +1,15 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 
 from penstock.backbones import InputError, tiny_resnet
+from penstock.envs import InferenceVectorEnv
 from penstock.hardware import build_machine
 from penstock.scripts.bench import MEANINGS, Arguments, bench, measure, table
 from penstock.scripts.comparisons import (
@@ -14,10 +17,9 @@ from penstock.scripts.comparisons import (
     Case,
     Figures,
     random_case,
-    random_script,
     tilted_actions,
 )
-from penstock.scripts.naive import NaiveEnv
+from penstock.scripts.naive import NaiveEnv, live_pass, naive_pass, random_script
 
 LANES = 32
 
@@ -66,8 +68,9 @@ def test_settings_of_lanes_differ(case: Case) -> None:
 
 
 def test_naive_environment_does_what_the_engine_does(case: Case) -> None:
+    case = replace(case, backbone=tiny_resnet(blocks_per_stage=2))
     lanes = case.lanes(controller=(64, 64))
-    script = random_script(lanes, 12, case.rng())
+    script = random_script(lanes, 20, case.rng())
     for stream in range(3):
         env = NaiveEnv(case.backbone, case.machine, case.images)
         env.inputs = script.inputs[stream].tolist()
@@ -89,6 +92,13 @@ def test_naive_environment_does_what_the_engine_does(case: Case) -> None:
                 np.testing.assert_allclose(observation, lanes.observation[stream], atol=1e-4)
             else:
                 lanes.start(step.done.nonzero().squeeze(1), price=1.0)
+
+
+def test_both_loops_answer_the_same_inputs(case: Case) -> None:
+    lanes = case.lanes(controller=(64, 64))
+    script = random_script(lanes, 6, case.rng())
+    answered = live_pass(InferenceVectorEnv(lanes, autoreset=AutoresetMode.DISABLED), script)
+    assert 0 < answered == naive_pass(case.naive(4), script, threads=1)()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ CASES: list[Case] = [
     unwritable,
 ]
 
-NEGATIVE = '''
+NEGATIVE = """
 from dataclasses import dataclass
 from penstock.hardware import Cost, Machine
 
@@ -106,7 +106,7 @@ class Negative(Machine):
 
     def price(self, block, setting, shape):
         return Cost(energy_j=-1.0)
-'''
+"""
 
 
 def weights(folder: Path) -> Path:
