@@ -46,6 +46,8 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
     """Weights [O, I, k, k] on 2^bits - 1 levels per output channel."""
     top = 2 ** (bits - 1) - 1
     scale = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / top
+    if not torch.is_grad_enabled():
+        return _round(weight, scale.view(-1, 1, 1, 1), -top, top)
     return torch.fake_quantize_per_channel_affine(
         weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -top, top
     )
@@ -54,8 +56,15 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
 def round_activation(x: Tensor, step: Tensor, bits: int, signed: bool) -> Tensor:
     """Activations on multiples of `step`, as many as `bits` can tell apart."""
     low, high = (-(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if not torch.is_grad_enabled():
+        return _round(x, step, low, high)
     zero = torch.zeros(1, dtype=torch.int32, device=x.device)
     return torch.fake_quantize_per_tensor_affine(x, step.reshape(1), zero, low, high)
+
+
+def _round(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """What torch's fake quantisation gives, bit for bit, without the mask of its gradient."""
+    return (x * (1 / step)).round_().clamp_(low, high).mul_(step)
 
 
 def best_step(x: Tensor, bits: int, signed: bool) -> Tensor:

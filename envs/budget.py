@@ -134,6 +134,9 @@ class Prices:
             self.rest[d] = self.decision if can_exit else self.corner[d, 0] + self.rest[d + 1]
         self.exits = torch.tensor([backbone.head(d) is not None for d in range(depth)])
         """[D]: whether there is a head after block d."""
+        behind = torch.cat([torch.zeros(1, dtype=torch.bool), self.exits[:-1]]).unsqueeze(1)
+        self.free = torch.cat([behind, torch.ones_like(behind), masks[:, -1]], dim=1)
+        """[D, T]: what is allowed at each block when there is no hard budget."""
         full = self.stem + cost[:, -1].sum(dim=0)
         self.full = Cost(*full.tolist())
         """The full network at the dearest choices offered, the policy's own cost not included."""
@@ -152,6 +155,8 @@ class Prices:
             depth: the block that each lane is about to run, [N].
             left: what each lane may still spend on this input, [N, R]; infinite without a limit.
         """
+        if bool(left.isinf().all()):
+            return self.free[depth]
         need = self.corner[depth] + self.rest[depth + 1].unsqueeze(1)  # [N, M, R]
         fits = (need <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)
         size = torch.where(fits, self.volumes[depth], -1)

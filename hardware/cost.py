@@ -37,6 +37,8 @@ class Cost:
 
     def rows(self) -> Tensor:
         """All resources side by side in float64, in the order of `RESOURCES`: [n, R], or [R]."""
+        if not any(isinstance(amount, Tensor) for amount in self.each().values()):
+            return torch.tensor(list(self.each().values()), dtype=torch.float64)
         amounts = [torch.as_tensor(a, dtype=torch.float64) for a in self.each().values()]
         whole = sum(amounts[1:], start=amounts[0])
         return torch.stack([amount.expand_as(whole) for amount in amounts], dim=-1)

@@ -103,3 +103,18 @@ def test_best_step_beats_scaling_by_the_largest(bits: int, signed: bool, seed: i
 def test_precision_that_is_no_choice() -> None:
     with pytest.raises(ValueError, match=r"'bits' can stand at \(4, 8, 32\), got 2"):
         Convolution(3, 4, 3, stride=1, signed=True)(torch.rand(1, 3, 4, 4), 2)
+
+
+@pytest.mark.parametrize("bits", LOW_BITS)
+@pytest.mark.parametrize("signed", [True, False])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), step=st.floats(1e-4, 10.0))
+def test_rounding_is_the_same_with_and_without_gradients(
+    bits: int, signed: bool, seed: int, step: float
+) -> None:
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3
+    steps = torch.tensor(step)
+    with torch.no_grad():
+        fast = round_activation(x, steps, bits, signed), round_weight(x, bits)
+    assert torch.equal(fast[0], round_activation(x, steps, bits, signed))
+    assert torch.equal(fast[1], round_weight(x, bits))

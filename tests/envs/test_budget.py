@@ -326,3 +326,11 @@ def test_shapes_on_the_way(backbone: Backbone) -> None:
     assert backbone.training
     backbone.eval()
     assert shapes == [(8, 8, 8)] * 3 + [(16, 4, 4)] * 2 + [(32, 2, 2)] * 2
+
+
+def test_no_limit_and_a_very_high_one_allow_the_same(make: Make) -> None:
+    prices = make(Stream()).prices
+    depth = torch.arange(len(prices.exits))
+    high = torch.full((len(depth), len(RESOURCES)), 1e30, dtype=torch.float64)
+    unlimited = prices.allowed(depth, torch.full_like(high, inf))
+    assert torch.equal(unlimited, prices.allowed(depth, high))

@@ -106,6 +106,7 @@ class Alone:
         self.lanes, self.backbone, self.depth = lanes, lanes.backbone, 0
         self.x = lanes.images.pixels[image : image + 1].float() / 255
         self.label = int(lanes.images.labels[image])
+        self.tolerance = 1e-4
         self.known = torch.tensor(UNKNOWN)
         self.dearest = {knob.name: knob.full for knob in lanes.offered}
         self.spent = torch.zeros(len(RESOURCES), dtype=torch.float64)
@@ -124,6 +125,9 @@ class Alone:
         setting = {knob.name: knob.choices[index] for knob, index in pairs}
         block, head = self.backbone.block(self.depth), self.backbone.head(self.depth)
         self.pay(block, setting)
+        # A last bit that differs between batch sizes may round to the next level of 4 bits.
+        if setting.get("bits", 32) != 32:
+            self.tolerance = 1e-2
         taken = {knob.name: setting[knob.name] for knob in block.knobs if knob.name in setting}
         self.x = block(self.x, taken)
         self.depth += 1
@@ -137,8 +141,9 @@ class Alone:
     def check(self, row: Tensor) -> None:
         """Hold this lane's observation, [F], against what is known here."""
         layout = self.lanes.layout
-        torch.testing.assert_close(row[layout.features], pooled(self.x)[0], atol=1e-4, rtol=0)
-        torch.testing.assert_close(row[layout.confidence], self.known, atol=1e-4, rtol=0)
+        close = {"atol": self.tolerance, "rtol": 0.0}
+        torch.testing.assert_close(row[layout.features], pooled(self.x)[0], **close)
+        torch.testing.assert_close(row[layout.confidence], self.known, **close)
         place = torch.eye(layout.depth + 1)[self.depth, :-1]
         assert torch.equal(row[layout.block], place)
 
@@ -231,7 +236,7 @@ def test_every_lane_is_as_if_it_were_alone(
             paid = float(lane.spent[0] - before[i][0])
             worth = float(lane.logits.softmax(dim=1)[0, lane.label]) if i in answered else 0.0
             expected = worth - float(price[i]) * paid / full
-            assert float(step.reward[i]) == pytest.approx(expected, abs=1e-4)
+            assert float(step.reward[i]) == pytest.approx(expected, abs=lane.tolerance)
             if i in answered and queues[i]:
                 alone[i] = Alone(lanes, queues[i][0])
             alone[i].check(lanes.observation[i])

@@ -57,7 +57,7 @@ def test_train_evaluate_and_frontier(
 
 
 def test_killed_at_a_random_moment_it_resumes(tiny: Path, tmp_path: Path) -> None:
-    steps = 65_536
+    steps = 16_384
     tiny.write_text(tiny.read_text().replace("steps = 2048", f"steps = {steps}"))
     run = tmp_path / "run"
     options = ["train", str(tiny), "--out", str(run)]
