@@ -141,9 +141,9 @@ class Alone:
     def check(self, row: Tensor) -> None:
         """Hold this lane's observation, [F], against what is known here."""
         layout = self.lanes.layout
-        close = {"atol": self.tolerance, "rtol": 0.0}
-        torch.testing.assert_close(row[layout.features], pooled(self.x)[0], **close)
-        torch.testing.assert_close(row[layout.confidence], self.known, **close)
+        near = self.tolerance
+        torch.testing.assert_close(row[layout.features], pooled(self.x)[0], atol=near, rtol=0)
+        torch.testing.assert_close(row[layout.confidence], self.known, atol=near, rtol=0)
         place = torch.eye(layout.depth + 1)[self.depth, :-1]
         assert torch.equal(row[layout.block], place)
 
