@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -38,8 +39,9 @@ class Claim:
 def write_claims(topic: str, claims: Sequence[Claim]) -> Path:
     """Leave docs/results/TOPIC.json, with command, commit and date."""
     made = provenance()
-    # The command is the script that measured, as it would be typed at the root of a checkout.
-    command = " ".join(["python", f"scripts/reproduce/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    # The script that measured, as it would be typed at the root of a checkout with data in FOLDER.
+    options = ["FOLDER" if before == "--data" else o for before, o in pairwise(["", *sys.argv[1:]])]
+    command = " ".join(["python", f"scripts/reproduce/{Path(sys.argv[0]).name}", *options])
     about = {"command": command, "commit": made["commit"], "date": made["date"]}
     path = FOLDER / f"{topic}.json"
     write_json(path, [{**asdict(claim), "met": claim.met, **about} for claim in claims])
