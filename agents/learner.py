@@ -30,6 +30,10 @@ class Learner:
     """Of rewards; episodes are short, so 1 optimises what is judged."""
     trace: float = 0.95
     """PPO: lambda of the generalised advantage estimate."""
+    self_critical: bool = True
+    """Count the worth of an answer against that of the full network's to the same input: the same
+    policy is best, and learned from less noise (after Rennie et al., Self-critical Sequence
+    Training, CVPR 2017)."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layers of the policy; their work is part of the cost."""
     checkpoint_s: float = 20.0

@@ -16,7 +16,7 @@ class Call:
 
     builder: str
     """"module:function", as in "penstock.backbones:resnet"."""
-    arguments: Mapping[str, float | int | str | bool]
+    arguments: Mapping[str, float | int | str | bool | list[int]]
 
 
 @final

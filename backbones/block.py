@@ -39,17 +39,17 @@ class Block(nn.Module, ABC):
         if knob is None:
             known = ", ".join(knob.name for knob in self.knobs) or "none"
             raise ValueError(f"this block's knobs are {known}; a mask for {name!r} cannot be used")
-        outputs = torch.stack([self(x, {**setting, name: choice}) for choice in knob.choices])
-        value = value.to(outputs)
-        choices = outputs.new_tensor(knob.choices)
-        order = choices.argsort()
-        grid, outputs = choices[order], outputs[order]
+        order = sorted(knob.choices)
+        each = [self(x, {**setting, name: choice}) for choice in order]
+        value, grid = value.to(each[0]), each[0].new_tensor(order)
         below = torch.bucketize(value.detach(), grid, right=True) - 1
         below = below.clamp(0, max(len(grid) - 2, 0))
         above = (below + 1).clamp(max=len(grid) - 1)
         gap = (grid[above] - grid[below]).clamp(min=torch.finfo(value.dtype).tiny)
         share = ((value - grid[below]) / gap).clamp(0, 1)
         share = share.view(-1, *[1] * (x.dim() - 1))
-        lane = torch.arange(len(x), device=x.device)
+        if len(each) == 2:
+            return torch.lerp(each[0], each[1], share)
+        outputs, lane = torch.stack(each), torch.arange(len(x), device=x.device)
         # Selected, not multiplied by 0, so that a choice is met exactly.
         return torch.lerp(outputs[below, lane], outputs[above, lane], share)

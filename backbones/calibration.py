@@ -25,15 +25,34 @@ def uniform_settings() -> list[Setting]:
     return [{"width": w, "bits": b} for w in WIDTH.choices for b in BITS.choices]
 
 
-def random_settings(depth: int, skip_probability: float, rng: random.Random) -> list[Setting]:
-    """One setting a block: any width, any precision, skipped now and then."""
+def random_settings(depth: int, rng: random.Random) -> list[Setting]:
+    """One setting a block: any width, any precision."""
     return [
-        {
-            "run": RUN.choices[0] if rng.random() < skip_probability else RUN.full,
-            "width": rng.choice(WIDTH.choices),
-            "bits": rng.choice(BITS.choices),
-        }
-        for _ in range(depth)
+        {"width": rng.choice(WIDTH.choices), "bits": rng.choice(BITS.choices)} for _ in range(depth)
+    ]
+
+
+def with_skips(
+    settings: Sequence[Setting], lanes: int, skipping: int, probability: float, rng: torch.Generator
+) -> list[Setting]:
+    """These settings, some lanes skipping blocks at random: `run` becomes a mask [lanes] a block.
+
+    Lanes that skip and lanes that do not stand in one batch, so that a normalisation sees both and
+    its statistics hold for both.
+
+    Args:
+        settings: one a block.
+        lanes: images in the batch.
+        skipping: how many of them, the first ones, skip blocks.
+        probability: the mean of their rates, each drawn evenly from 0 to twice this.
+        rng: on the CPU.
+    """
+    rates = torch.rand(lanes, generator=rng) * 2 * probability
+    rates[skipping:] = 0
+    runs = torch.rand(len(settings), lanes, generator=rng) >= rates
+    full, skip = RUN.full, RUN.choices[0]
+    return [
+        {**s, "run": torch.where(run, full, skip)} for s, run in zip(settings, runs, strict=True)
     ]
 
 
@@ -70,6 +89,7 @@ def recalibrate_norms(
     backbone: Backbone,
     batches: Sequence[Tensor],
     *,
+    skip_share: float,
     skip_probability: float,
     seed: int,
     progress: Callable[[], object] = lambda: None,
@@ -78,13 +98,14 @@ def recalibrate_norms(
 
     Each batch is run once under every uniform setting, and now and then under a random mixture, so
     that a setting's statistics hold for a network that stands at it everywhere, and still for one
-    in which a policy chose something else before it.
+    in which a policy chose something else before it. Part of each batch skips blocks.
 
     Args:
         backbone: changed in place.
         batches: floats in [0, 1], [n, C, H, W] each; ten of 256 are plenty.
-        skip_probability: of a block, in the mixtures.
-        seed: of the mixtures.
+        skip_share: of each batch, the images that skip blocks.
+        skip_probability: mean of a block of theirs.
+        seed: of mixtures and skips.
         progress: called after each batch.
     """
     norms = [layer for layer in backbone.modules() if isinstance(layer, SettingNorm)]
@@ -92,13 +113,19 @@ def recalibrate_norms(
     backbone.train()
     for norm in norms:
         norm.forget()
-    rng = random.Random(seed)
+    rng, skips = random.Random(seed), torch.Generator().manual_seed(seed)
+
+    def run(images: Tensor, settings: Sequence[Setting], stem: Setting) -> None:
+        skipping = round(len(images) * skip_share)
+        masked = with_skips(settings, len(images), skipping, skip_probability, skips)
+        backbone.answers(images, masked, stem=stem)
+
     for images in batches:
         for number, setting in enumerate(uniform_settings()):
-            backbone.answers(images, setting, stem=setting)
+            run(images, [setting] * backbone.depth, setting)
             if number % MIXTURE_EVERY == 0:
-                mixture = random_settings(backbone.depth, skip_probability, rng)
-                backbone.answers(images, mixture, stem={"bits": rng.choice(BITS.choices)})
+                mixture = random_settings(backbone.depth, rng)
+                run(images, mixture, {"bits": rng.choice(BITS.choices)})
         progress()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -109,8 +109,8 @@ def load_data(
     of the images becomes one first.
 
     Args:
-        name: `"digits"` (1797 grey 8x8 digits that come with scikit-learn, with a fixed test
-            split), a folder, a parquet file, or a data set of the Hugging Face hub
+        name: `"digits"` (1797 grey 8x8 digits that come with scikit-learn, without a test split),
+            a folder, a parquet file, or a data set of the Hugging Face hub
             (`penstock.backbones.hub` says how each must look).
         size: rows and columns of every image; others are resized to this square, whatever their
             proportions. None keeps the size that all images have.
@@ -124,7 +124,7 @@ def load_data(
     Examples:
         >>> data = load_data("digits")
         >>> len(data.train), len(data.validation), len(data.test), data.train.shape
-        (1293, 144, 360, (1, 8, 8))
+        (1294, 144, 359, (1, 8, 8))
     """
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 pixel, got {size}; leave it out to keep sizes")
@@ -136,7 +136,7 @@ def load_data(
         )
     fit = partial(_fitted, size=size, channels=channels)
     rng = torch.Generator().manual_seed(seed)
-    train, test = _digits(fit) if name == "digits" else _found(name, fit)
+    train, test = (_digits(fit), None) if name == "digits" else _found(name, fit)
     if test is None:
         train, test = _split(train, TEST_SHARE, rng)
     train, validation = _split(train, validation_share, rng)
@@ -214,22 +214,17 @@ def _opened(image: BytesIO | Path | None, where: str) -> tuple[tuple[int, int, i
         raise InputError(f"{expected}, got {came}; convert it, mend it or leave it out") from error
 
 
-def _digits(fit: Fit) -> tuple[Images, Images]:
-    """1797 digits of 8x8 pixels in 17 greys (UCI, Alpaydin and Kaynak 1998), 360 of them test."""
+def _digits(fit: Fit) -> Images:
+    """1797 digits of 8x8 pixels in 17 greys (UCI, Alpaydin and Kaynak 1998)."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     pixels = torch.from_numpy(digits.images)[:, None] * (255 / 16)
-    images = Images(
+    return Images(
         fit(pixels.round().to(torch.uint8)),
         torch.from_numpy(digits.target).long(),
         tuple(map(str, digits.target_names)),
     )
-    train, test = train_test_split(
-        range(len(images)), test_size=TEST_SHARE, random_state=0, stratify=digits.target
-    )
-    return images.take(train), images.take(test)
 
 
 def _split(images: Images, share: float, rng: torch.Generator) -> tuple[Images, Images]:

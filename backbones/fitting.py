@@ -24,10 +24,12 @@ class Fitting:
     """Weight of each early exit's loss, half label and half distillation."""
     full_share: float = 0.3
     """Share of the epochs, at the start, in which only the full network and its exits learn."""
+    skip_share: float = 0.5
+    """Share of each batch that skips blocks, once parts learn too."""
+    skip_probability: float = 0.3
+    """Stochastic depth: mean probability with which such an image skips a block."""
     part_share: float = 0.5
-    """Share of each batch on which the two partial networks of the sandwich learn."""
-    skip_probability: float = 0.2
-    """Stochastic depth: how often a skippable block of a partial network is skipped."""
+    """Share of the rest on which each of the two partial networks of the sandwich learns."""
     shift: int = 4
     """Pixels by which images are moved at most."""
     flip: bool = True

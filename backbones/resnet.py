@@ -4,7 +4,7 @@ The family is that of He et al., Deep Residual Learning (CVPR 2016), section 4.2
 basic blocks with 1, 2 and 4 times the channels at full, half and quarter resolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from torch import Tensor, nn
@@ -93,17 +93,19 @@ def resnet(
     size: int = 32,
     classes: int = 10,
     pool: bool = False,
+    channels: Sequence[int] = (16, 32, 64),
 ) -> Backbone:
     """A residual network of 6n + 2 layers for images of 8 to 64 pixels.
 
     Args:
         depth: 8, 14, 20, ... 110; three stages of n blocks.
-        width: 1.0 gives 16, 32 and 64 channels.
+        width: 1.0 gives the stages the channels of `channels`, 0.5 half as many.
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
         pool: halve the resolution after the stem, which quarters the work of every block; meant
-            for a larger width. Not in He et al.
+            for more channels. Not in He et al.
+        channels: of the three stages; multiples of 16 are fastest.
 
     Raises:
         InputError: for a depth, size or number of channels outside the family.
@@ -118,26 +120,32 @@ def resnet(
             "a resnet takes images of 8 to 64 pixels with 1 or 3 channels, "
             f"got {size} pixels and {in_channels} channels; pass size= and channels= to convert"
         )
-    base = max(4, round(16 * width))
+    if len(channels) != 3 or min(channels) < 1:
+        raise InputError(
+            f"a resnet has three stages of one or more channels, got channels={list(channels)}; "
+            "pass three numbers, such as [16, 32, 64]"
+        )
+    stages = [max(4, round(count * width)) for count in channels]
     blocks: list[Block] = []
     heads: list[Block | None] = []
-    channels, per_stage = base, (depth - 2) // 6
-    for stage in range(3):
+    before, per_stage = stages[0], (depth - 2) // 6
+    for stage, after in enumerate(stages):
         for index in range(per_stage):
             stride = 2 if stage > 0 and index == 0 else 1
-            blocks.append(BasicBlock(channels, base * 2**stage, stride=stride))
-            channels = base * 2**stage
-            heads.append(Head(channels, classes) if index == per_stage - 1 else None)
-    arguments = {
+            blocks.append(BasicBlock(before, after, stride=stride))
+            before = after
+            heads.append(Head(after, classes) if index == per_stage - 1 else None)
+    arguments: dict[str, float | int | str | bool | list[int]] = {
         "depth": depth,
         "width": width,
         "in_channels": in_channels,
         "size": size,
         "classes": classes,
         "pool": pool,
+        "channels": list(channels),
     }
     return Backbone(
-        Stem(in_channels, base, pool=pool),
+        Stem(in_channels, stages[0], pool=pool),
         blocks,
         heads,
         shape=(in_channels, size, size),

@@ -189,6 +189,7 @@ def _finish(backbone: Backbone, images: Images, fitting: Fitting, seed: int, dev
         recalibrate_norms(
             backbone,
             batches,
+            skip_share=fitting.skip_share,
             skip_probability=fitting.skip_probability,
             seed=seed,
             progress=bar.update,

@@ -1,5 +1,6 @@
 """Where the activations of all lanes stand between two blocks."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -17,6 +18,17 @@ def rows_or_all(rows: Tensor, n: int) -> Rows:
     """
     everyone = len(rows) == n and bool((rows == torch.arange(n)).all())
     return slice(None) if everyone else rows
+
+
+def together(groups: Sequence[Rows]) -> Rows:
+    """The lanes of one or more groups; a slice of everything stands alone.
+
+    >>> together([torch.tensor([4, 1]), torch.tensor([2])])
+    tensor([4, 1, 2])
+    """
+    if len(groups) == 1:
+        return groups[0]
+    return torch.cat([rows for rows in groups if isinstance(rows, Tensor)])
 
 
 @final

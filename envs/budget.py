@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, InputError, Knob, every_setting
+from penstock.backbones import RUN, Backbone, InputError, Knob, every_setting
 from penstock.hardware import RESOURCES, Cost, Machine
 
 SLACK: Final = 1e-9
@@ -96,6 +96,10 @@ class Prices:
             {**fixed, **setting} for setting in every_setting(knobs)
         ]  # M of them
         sizes = tuple(len(knob.choices) for knob in knobs)
+        skips = [setting.get(RUN.name, RUN.full) == RUN.choices[0] for setting in self.settings]
+        first = skips.index(True) if any(skips) else 0
+        self.same = torch.tensor([first if s else m for m, s in enumerate(skips)])
+        """[M]: the combination that does the same work: all that skip a block are one."""
         self.shapes = activation_shapes(backbone)  # D + 1 of them
         depth = backbone.depth
         dearest = self.settings[-1]

@@ -1,6 +1,7 @@
 """The batched engine: many inputs in flight at once, each at its own depth of the network."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from math import log
 from typing import final
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from penstock.backbones import EXIT, Backbone, Images, InputError
 from penstock.envs.actions import groups, legal, offered_knobs, strides
-from penstock.envs.activations import Activations, Rows, rows_or_all
+from penstock.envs.activations import Activations, Rows, rows_or_all, together
 from penstock.envs.budget import Prices
 from penstock.envs.controller import decision_cost
 from penstock.envs.ledger import Ledger
@@ -97,7 +98,8 @@ class Lanes:
         """[N]: of the stream."""
         self._ledger = Ledger(stream, self.prices, n)
         self._activations = Activations(n, self.device)
-        self._logits = torch.zeros(n, backbone.classes)
+        self.logits = torch.zeros(n, backbone.classes)
+        """[N, classes]: what the head that a lane passed last said."""
         self._queue = torch.zeros(n, stream.inputs_per_episode, dtype=torch.int64)
         self._inputs_left = torch.zeros(n, dtype=torch.int64)
         self._depth = torch.zeros(n, dtype=torch.int64)
@@ -167,9 +169,11 @@ class Lanes:
         cost = torch.zeros(self.n, len(RESOURCES), dtype=torch.float64)
         cost[self.active] += self.prices.decision
         settings = len(self.prices.settings)
-        code = self._depth * settings + (chosen[:, 1:] * self._stride).sum(dim=1)
-        for number, rows in groups(running, code):
-            self._run(*divmod(number, settings), rows, cost)
+        combination = (chosen[:, 1:] * self._stride).sum(dim=1)
+        code = self._depth * settings + self.prices.same[combination]
+        for depth, at_depth in groupby(groups(running, code), lambda group: group[0] // settings):
+            parts = [(number % settings, rows) for number, rows in at_depth]
+            self._run(depth, parts, cost)
         ran = running.nonzero().squeeze(1)
         self._choices[ran, self._depth[ran]] = chosen[ran]
         self._depth += running
@@ -179,7 +183,8 @@ class Lanes:
         gone = answered.nonzero().squeeze(1)
         outcomes = self._outcomes(gone)
         reward = -self.price * cost[:, self._priced] / self._full
-        reward[gone] += self._worth(outcomes)
+        labels = self.images.labels[outcomes.inputs]
+        reward[gone] += self.stream.value(self.logits[gone], labels)
         self._inputs_left[gone] -= 1
         done = answered & (self._inputs_left == 0)
         self.active &= ~done
@@ -187,19 +192,28 @@ class Lanes:
         self._observe(slice(None))
         return Step(reward.float(), done, outcomes)
 
-    def _run(self, depth: int, setting: int, rows: Rows, cost: Tensor) -> None:
-        """One group through one block, and through the head behind it."""
-        x = self._activations.take(self.prices.shapes[depth], rows)
+    def _run(self, depth: int, parts: Sequence[tuple[int, Rows]], cost: Tensor) -> None:
+        """All groups (setting, lanes) at one block through it, then together through its head."""
         block, head = self.backbone.block(depth), self.backbone.head(depth)
-        y = self._job(Job(block, x, self.prices.settings[setting]), rows, cost)
-        if y is not x:
-            self._activations.put(self.prices.shapes[depth + 1], rows, y)
-            self.observation[rows, self.layout.features] = pooled(y).cpu()
+        here, there = self.prices.shapes[depth : depth + 2]
+        changed: list[Rows] = []
+        for setting, rows in parts:
+            x = self._activations.take(here, rows)
+            y = self._job(Job(block, x, self.prices.settings[setting]), rows, cost)
+            if y is not x:
+                self._activations.put(there, rows, y)
+                changed.append(rows)
+        if changed:
+            rows = together(changed)
+            features = pooled(self._activations.take(there, rows)).cpu()
+            self.observation[rows, self.layout.features] = features
+        rows = together([rows for _, rows in parts])
         if head is None:
             self.observation[rows, self.layout.answered] = 0.0
         else:
+            y = self._activations.take(there, rows)
             logits = self._job(Job(head, y, self.prices.settings[-1]), rows, cost).cpu()
-            self._logits[rows] = logits
+            self.logits[rows] = logits
             self.observation[rows, self.layout.confidence] = confidence(logits)
 
     def _job(self, job: Job, rows: Rows, cost: Tensor) -> Tensor:
@@ -249,21 +263,13 @@ class Lanes:
         affordable = self._ledger.affordable(rows, after)
         self.allowed[rows] = self.prices.allowed(self._depth[rows].clamp(max=last), affordable)
 
-    def _worth(self, outcomes: Outcomes) -> Tensor:
-        """Of the answers, [k] float64."""
-        if self.stream.worth == "right":
-            return outcomes.right.double()
-        labels = self.images.labels[outcomes.inputs]
-        probability = self._logits[outcomes.lanes].softmax(dim=1)
-        return probability[torch.arange(len(labels)), labels].double()
-
     def _outcomes(self, rows: Tensor) -> Outcomes:
         position = self.stream.inputs_per_episode - self._inputs_left[rows]
         inputs = self._queue[rows, position]
         return Outcomes(
             lanes=rows,
             inputs=inputs,
-            right=self._logits[rows].argmax(dim=1) == self.images.labels[inputs],
+            right=self.logits[rows].argmax(dim=1) == self.images.labels[inputs],
             cost=self._ledger.spent[rows],
             exit=self._depth[rows] - 1,
             over=self._ledger.over(rows),

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from torch import Tensor
+
 from penstock.backbones import InputError
 from penstock.envs.budget import Budget
 from penstock.hardware import RESOURCES
@@ -52,6 +54,12 @@ class Stream:
             )
         if self.worth not in ("right", "likelihood"):
             raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')
+
+    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What answers are worth: logits [k, classes] and labels [k] -> [k] float64."""
+        if self.worth == "right":
+            return (logits.argmax(dim=1) == labels).double()
+        return logits.double().softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
 
     @property
     def hard(self) -> tuple[Budget, ...]:

@@ -161,7 +161,7 @@ def against_masks(case: Case) -> Figures:
         tasks[f"masked {name}"] = partial(forward, case, masks[name])
         outcomes = walk(lanes, actions[name])
         mac_share[name] = float(outcomes.cost[:, RESOURCES.index("macs")].sum()) / (n * full_macs)
-        apart = lanes._logits - forward(case, masks[name])
+        apart = lanes.logits - forward(case, masks[name])
         difference = max(difference, float(apart.abs().max()))
     seconds = medians("part of the work", tasks, case.repeats)
     shares = [str(share) for share in SHARES]

@@ -27,10 +27,18 @@ class Source:
     """Pixels to which images are brought; None leaves them."""
     channels: int | None = None
     """1 or 3; None leaves them."""
+    validation_share: float = 0.1
+    """Of the training images, on which prices and baselines are chosen."""
 
     def load(self, seed: int) -> Data:
         """The images, split."""
-        return load_data(self.name, size=self.size, channels=self.channels, seed=seed)
+        return load_data(
+            self.name,
+            size=self.size,
+            channels=self.channels,
+            validation_share=self.validation_share,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

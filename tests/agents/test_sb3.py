@@ -9,7 +9,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from penstock.agents import Learner, Scene, play
-from penstock.agents.sb3 import SB3VecEnv, load_policy, train, unflatten
+from penstock.agents.reference import full_worth
+from penstock.agents.sb3 import load_policy, train
+from penstock.agents.sb3_lanes import SB3VecEnv, unflatten
 from penstock.backbones import InputError
 from penstock.backbones.saving import read_tensors, write_tensors
 
@@ -93,3 +95,23 @@ def test_combinations_are_counted_with_the_last_knob_fastest() -> None:
 def test_a_wrong_algorithm_is_refused() -> None:
     with pytest.raises(InputError, match="maskable_ppo, ppo or dqn"):
         Learner(algorithm="a2c")  # type: ignore[arg-type]
+
+
+def test_answers_count_against_the_full_network_s(scene: Scene) -> None:
+    lanes = scene.lanes("train", learned=True, lanes=5)
+    worth = full_worth(lanes)
+    plain, critical = SB3VecEnv(lanes), SB3VecEnv(lanes, reference=worth)
+    last = np.tile(np.array(plain.sizes) - 1, (5, 1))
+    rewards: list[Any] = []
+    for environment in (plain, critical):
+        lanes.seed(0)
+        environment.seed(3)
+        environment.reset()
+        for _ in range(lanes.backbone.depth):
+            _, reward, done, _ = environment.step(last)
+        answered = environment.inner.last.outcomes
+        rewards.append(np.asarray(reward) - (answered.right.float().numpy() if not rewards else 0))
+    assert done.all()
+    # All took the full way, so that only what the last block cost is left of both.
+    np.testing.assert_allclose(rewards[0], rewards[1], atol=1e-6)
+    assert set(worth.tolist()) <= {0.0, 1.0} and len(worth) == len(lanes.images)

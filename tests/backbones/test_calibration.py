@@ -10,6 +10,7 @@ from penstock.backbones.calibration import (
     random_settings,
     recalibrate_norms,
     uniform_settings,
+    with_skips,
 )
 from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.precision import Convolution, round_activation
@@ -25,17 +26,25 @@ def test_every_width_and_precision() -> None:
 
 
 def test_random_settings_follow_their_generator() -> None:
-    one, same, other = (random_settings(50, 0.5, random.Random(seed)) for seed in (0, 0, 1))
+    one, same, other = (random_settings(50, random.Random(seed)) for seed in (0, 0, 1))
     assert one == same != other
-    for knob in (RUN, WIDTH, BITS):
+    for knob in (WIDTH, BITS):
         assert {setting[knob.name] for setting in one} == set(knob.choices)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
-def test_random_settings_skip_with_their_probability(probability: float) -> None:
-    chosen = random_settings(4000, probability, random.Random(0))
-    skipped = sum(setting["run"] == 0 for setting in chosen) / len(chosen)
-    assert skipped == pytest.approx(probability, abs=0.03)
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.5])
+def test_skips_come_with_their_probability(probability: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    settings = [{"width": 0.5}] * 40
+    masked = with_skips(settings, 400, 300, probability, rng)
+    assert all(setting["width"] == 0.5 for setting in masked)
+    runs = torch.stack([torch.as_tensor(setting["run"]) for setting in masked])
+    assert runs.shape == (40, 400) and set(runs.flatten().tolist()) <= {0.0, 1.0}
+    assert (runs[:, 300:] == 1).all()
+    assert float((runs[:, :300] == 0).float().mean()) == pytest.approx(probability, abs=0.03)
+    if probability:  # each image has a rate of its own, evenly up to twice the mean
+        rates = (runs[:, :300] == 0).float().mean(dim=0)
+        assert rates.min() < probability / 3 and rates.max() > 1.6 * probability
 
 
 def test_steps_are_the_best_for_what_each_layer_reads() -> None:
@@ -80,7 +89,12 @@ def test_statistics_are_those_of_the_batches() -> None:
         norm.mean.fill_(100)  # to be forgotten
     calls: list[int] = []
     recalibrate_norms(
-        backbone, [batch], skip_probability=0.2, seed=0, progress=lambda: calls.append(1)
+        backbone,
+        [batch],
+        skip_share=0.5,
+        skip_probability=0.2,
+        seed=0,
+        progress=lambda: calls.append(1),
     )
     assert calls == [1] and not backbone.training
     assert all(norm.momentum == 0.1 for norm in norms)
@@ -101,7 +115,8 @@ def test_recalibration_is_reproducible_and_teaches_nothing() -> None:
         torch.manual_seed(0)
         backbone = tiny_resnet()
         before = {name: parameter.clone() for name, parameter in backbone.named_parameters()}
-        recalibrate_norms(backbone, [images(), 1 - images()], skip_probability=0.5, seed=3)
+        batches = [images(), 1 - images()]
+        recalibrate_norms(backbone, batches, skip_share=1.0, skip_probability=0.5, seed=3)
         assert all(torch.equal(before[name], p) for name, p in backbone.named_parameters())
         states.append(backbone.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
@@ -109,7 +124,7 @@ def test_recalibration_is_reproducible_and_teaches_nothing() -> None:
 
 def test_every_setting_gives_finite_answers_after_recalibration() -> None:
     backbone = tiny_resnet().eval()
-    recalibrate_norms(backbone, [images()], skip_probability=0.2, seed=0)
+    recalibrate_norms(backbone, [images()], skip_share=0.5, skip_probability=0.2, seed=0)
     with torch.no_grad():
         for setting in every_setting((RUN, WIDTH, BITS)):
             assert torch.isfinite(backbone(images(), setting)).all()
