@@ -1,4 +1,4 @@
-"""Policies that need no learning: one setting for all, chance, and confidence thresholds."""
+"""Policies that need no learning: chance, and confidence thresholds."""
 
 from dataclasses import dataclass
 from typing import Any, final
@@ -7,29 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.agents.policy import Actions
-from penstock.agents.statics import Array, Statics
+from penstock.agents.statics import Array, Statics, uniform_settings
 from penstock.envs import Lanes
 from penstock.hardware import RESOURCES
-
-
-@final
-@dataclass(frozen=True)
-class Full:
-    """Everything at its dearest: the full network."""
-
-    sizes: tuple[int, ...]
-    """Choices of each knob."""
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[Actions, Any]:
-        """The last choice of every knob."""
-        last = np.array(self.sizes, dtype=np.int64) - 1
-        return np.tile(last, (len(observation), 1)), state
 
 
 @final
@@ -57,12 +37,13 @@ class Random:
 @final
 @dataclass(frozen=True)
 class Thresholds:
-    """Answer at the first exit that is sure enough, otherwise run the full network.
+    """One setting for all, and an answer at the first exit that is sure enough.
 
     The rule of BranchyNet and MSDNet (Huang et al., ICLR 2018, budgeted batch classification).
     """
 
-    sizes: tuple[int, ...]
+    setting: tuple[int, ...]
+    """Choice of each knob where an input goes on."""
     first: int
     """Column of the largest probability."""
     block: slice
@@ -77,8 +58,8 @@ class Thresholds:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[Actions, Any]:
-        """Full, but exits where the threshold is met."""
-        actions, _ = Full(self.sizes).predict(observation)
+        """The setting, and exits where the threshold is met."""
+        actions = np.tile(np.array(self.setting, dtype=np.int64), (len(observation), 1))
         depth = observation[:, self.block].argmax(axis=1)
         actions[observation[:, self.first] >= np.array(self.at)[depth], 0] = 0
         return actions, state
@@ -89,27 +70,47 @@ def sizes(lanes: Lanes) -> tuple[int, ...]:
     return tuple(len(knob.choices) for knob in lanes.knobs)
 
 
-def thresholds(lanes: Lanes, full: Statics, budget: float, resource: str) -> Thresholds:
-    """Calibrated on recorded inputs to a mean cost of at most `budget`.
+def thresholds(lanes: Lanes, statics: Statics, budget: float, resource: str) -> Thresholds | None:
+    """The best of all uniform settings with thresholds that meet a mean cost of at most `budget`.
 
     Args:
-        lanes: gives exits and columns.
-        full: the full setting of all exits, recorded on validation images.
+        lanes: gives exits, columns and settings.
+        statics: recorded on validation images.
         budget: on the mean cost.
         resource: of the budget.
+
+    Returns:
+        The rule that is right most often on the recorded inputs, or None if every setting's first
+        exit costs more than the budget.
     """
-    cost = full.cost[:, :, RESOURCES.index(resource)]
-    low, high = 1e-6, 1e6
+    layout, places = lanes.layout, np.flatnonzero(lanes.prices.exits.numpy())
+    best: tuple[float, Thresholds] | None = None
+    for number, setting in enumerate(uniform_settings(lanes)):
+        exits = statics.take((statics.settings == number) & ~statics.masks)
+        cost = exits.cost[:, :, RESOURCES.index(resource)]
+        if cost[:, 0].mean() > budget:
+            continue
+        cuts = _calibrated(exits.confidence, cost, budget)
+        rows, taken = np.arange(len(cost)), first_exit(cuts, exits.confidence)
+        accuracy = float(exits.right[rows, taken].mean())
+        if best is None or accuracy > best[0]:
+            at = [np.inf] * lanes.backbone.depth
+            for cut, place in zip(cuts[:-1], places[:-1], strict=True):
+                at[place + 1] = float(cut)
+            chosen = (knob.index(setting.get(knob.name, knob.full)) for knob in lanes.offered)
+            rule = Thresholds((1, *chosen), layout.where("first"), layout.block, tuple(at))
+            best = (accuracy, rule)
+    return best[1] if best else None
+
+
+def _calibrated(confidence: Array, cost: Array, budget: float) -> Array:
+    """Exit thresholds [E] whose mean cost meets a budget on recorded inputs, [I, E] each."""
+    rows, low, high = np.arange(len(cost)), 1e-6, 1e6
     for _ in range(60):
         middle = (low * high) ** 0.5
-        spent = _spend(exit_thresholds(full.confidence, middle), full.confidence, cost)
-        low, high = (middle, high) if spent <= budget else (low, middle)
-    cuts = exit_thresholds(full.confidence, low)
-    at, places = [np.inf] * lanes.backbone.depth, np.flatnonzero(lanes.prices.exits.numpy())
-    for cut, place in zip(cuts[:-1], places[:-1], strict=True):
-        at[place + 1] = float(cut)
-    layout = lanes.layout
-    return Thresholds(sizes(lanes), layout.where("first"), layout.block, tuple(at))
+        taken = first_exit(exit_thresholds(confidence, middle), confidence)
+        low, high = (middle, high) if cost[rows, taken].mean() <= budget else (low, middle)
+    return exit_thresholds(confidence, low)
 
 
 def exit_thresholds(confidence: Array, q: float) -> Array:
@@ -142,7 +143,3 @@ def first_exit(cuts: Array, confidence: Array) -> NDArray[np.int64]:
     """The exit that each input takes, [I]."""
     taken: NDArray[np.int64] = (confidence >= cuts).argmax(axis=1)
     return taken
-
-
-def _spend(cuts: Array, confidence: Array, cost: Array) -> float:
-    return float(cost[np.arange(len(cost)), first_exit(cuts, confidence)].mean())

@@ -137,7 +137,6 @@ def evaluate(
         progress: called with the number of images judged, now and then.
     """
     scene = scene.under(budget) if budget.kind == "hard" else scene
-    resource = RESOURCES.index(budget.resource)
     learned = scene.lanes("validation", learned=True, seed=seed)
     limit = budget.absolute(learned.full)
     rows, price = [], None
@@ -166,9 +165,8 @@ def evaluate(
     if fits.any():
         best = int(np.flatnonzero(fits)[accuracy[fits].argmax()])
         rows.append(_static(MASK, unseen, best, count))
-    full_exits = seen.take(seen.same_setting(full))
-    if full_exits.cost[:, 0, resource].mean() <= matched:
-        rule = thresholds(free, full_exits, matched, budget.resource)
+    rule = thresholds(free, seen, matched, budget.resource)
+    if rule is not None:
         rows.append(_judged(THRESHOLDS, play(rule, test, progress=progress), test.knobs))
     right, spent = oracle(unseen.right, unseen.cost, matched, budget.resource)
     rows.append(Judged(ORACLE, right[:count], spent[:count], 0))

@@ -73,7 +73,6 @@ def frontier(
     seen_cost, seen_accuracy = seen.mean(resource)
     cost, accuracy = unseen.mean(resource)
     index = int(np.flatnonzero(~seen.masks)[-1])
-    full_exits = seen.take(seen.same_setting(index))
     budgets = np.linspace(seen_cost.min(), seen_cost[index], POINTS)
     place = RESOURCES.index(resource)
     curves: dict[str, list[tuple[float, float]]] = {HULL: [], ORACLE: [], THRESHOLDS: []}
@@ -83,8 +82,8 @@ def frontier(
         curves[HULL].append(((1 - share) * cost[a] + share * cost[b], mixed))
         right, spent = oracle(unseen.right, unseen.cost, float(budget), resource)
         curves[ORACLE].append((float(spent[:, place].mean()), float(right.mean())))
-        if full_exits.cost[:, 0, place].mean() <= budget:
-            rule = thresholds(free, full_exits, float(budget), resource)
+        rule = thresholds(free, seen, float(budget), resource)
+        if rule is not None:
             played = play(rule, free, progress=progress)
             curves[THRESHOLDS].append((played.mean(resource), float(played.right.mean())))
     if policy is not None:

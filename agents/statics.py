@@ -45,11 +45,6 @@ class Statics:
         # In the order of the configurations, so that both recordings have the same ones.
         return list(dict.fromkeys(tuple(runs) for runs in self.runs[self.masks].tolist()))
 
-    def same_setting(self, index: int) -> NDArray[np.bool_]:
-        """All exits of one configuration's setting, [A] bool."""
-        same: NDArray[np.bool_] = self.settings == self.settings[index]
-        return same
-
     def take(self, chosen: NDArray[np.bool_]) -> "Statics":
         """Some of the configurations: `chosen` is [A] bool."""
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)

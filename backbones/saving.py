@@ -92,8 +92,9 @@ def save(backbone: Backbone, path: Path, *, half: bool = False) -> None:
     Args:
         backbone: one that knows the call it was built with.
         path: the file to write.
-        half: store parameters as float16, half the size, which rounds each to 11 significant
-            bits. Statistics stay float32: a variance or a step may lie outside float16's range.
+        half: store half the bytes: parameters as float16, which rounds each to 11 significant
+            bits, and statistics as bfloat16, 8 bits, as a variance or a step may lie outside
+            float16's range.
 
     Raises:
         ValueError: if the backbone's `call` is None.
@@ -103,6 +104,7 @@ def save(backbone: Backbone, path: Path, *, half: bool = False) -> None:
     tensors = backbone.state_dict()
     if half:
         tensors |= {name: parameter.half() for name, parameter in backbone.named_parameters()}
+        tensors |= {name: buffer.bfloat16() for name, buffer in backbone.named_buffers()}
     arguments = json.dumps(dict(backbone.call.arguments))
     write_tensors(path, tensors, {"builder": backbone.call.builder, "arguments": arguments})
 

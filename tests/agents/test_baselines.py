@@ -1,5 +1,7 @@
 """Confidence thresholds and chance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,12 +35,27 @@ def test_live_thresholds_meet_the_budget_they_were_calibrated_to(
 ) -> None:
     lanes = scene.lanes("validation", learned=False)
     statics = recorded.validation
-    full = int(np.flatnonzero(~statics.masks)[-1])
-    exits = statics.take(statics.same_setting(full))
-    cost, _ = exits.mean("energy_j")
-    budget = float(cost[0] + 0.5 * (cost[-1] - cost[0]))
-    spent = play(thresholds(lanes, exits, budget, "energy_j"), lanes).mean("energy_j")
-    assert 0.9 * budget <= spent <= budget * (1 + 1e-9)
+    cost, _ = statics.mean("energy_j")
+    for share in (0.3, 0.6, 0.9):
+        budget = float(cost.min() + share * (cost.max() - cost.min()))
+        rule = thresholds(lanes, statics, budget, "energy_j")
+        assert rule is not None
+        played = play(rule, lanes)
+        assert played.mean("energy_j") <= budget * (1 + 1e-9)
+    assert thresholds(lanes, statics, 0.99 * float(cost[~statics.masks].min()), "energy_j") is None
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_thresholds_take_the_best_uniform_setting(
+    scene: Scene, recorded: Recorded, best: int
+) -> None:
+    lanes, statics = scene.lanes("validation", learned=False), recorded.validation
+    right = np.tile(statics.settings == best, (len(statics.right), 1))
+    cost, _ = statics.mean("energy_j")
+    rule = thresholds(lanes, replace(statics, right=right), float(cost.max()), "energy_j")
+    assert rule is not None
+    width = [knob.name for knob in lanes.knobs].index("width")
+    assert rule.setting[width] == best
 
 
 def test_chance_spends_more_the_more_often_it_is_full(scene: Scene) -> None:

@@ -91,9 +91,11 @@ def test_half_is_close_and_comes_back_as_float32(tmp_path: Path) -> None:
     sizes = [(tmp_path / f"{half}.safetensors").stat().st_size for half in (False, True)]
     assert sizes[1] < 0.6 * sizes[0]
     loaded = load(tmp_path / "True.safetensors").state_dict()
+    parameters = dict(backbone.named_parameters())
     for name, tensor in backbone.state_dict().items():
         assert loaded[name].dtype == torch.float32
-        torch.testing.assert_close(loaded[name], tensor, atol=1e-7, rtol=2**-11)
+        rounding = 2**-11 if name in parameters else 2**-8
+        torch.testing.assert_close(loaded[name], tensor, atol=1e-7, rtol=rounding)
 
 
 def test_half_keeps_statistics_that_float16_cannot_hold(tmp_path: Path) -> None:
@@ -104,8 +106,10 @@ def test_half_keeps_statistics_that_float16_cannot_hold(tmp_path: Path) -> None:
     backbone.state_dict()["blocks.0.first.steps"].fill_(1e-9)
     save(backbone, tmp_path / "a.safetensors", half=True)
     loaded = load(tmp_path / "a.safetensors").state_dict()
-    assert (loaded["blocks.0.first.steps"] == 1e-9).all()
-    assert (loaded["blocks.0.first_norm.variance"] == 1e6).all()
+    for name, value in (("blocks.0.first.steps", 1e-9), ("blocks.0.first_norm.variance", 1e6)):
+        torch.testing.assert_close(
+            loaded[name], torch.full_like(loaded[name], value), atol=0, rtol=2**-8
+        )
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
