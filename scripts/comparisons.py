@@ -5,7 +5,7 @@ Letters: `N` lanes, `D` blocks, `K` knobs, `T` steps.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import gcd
@@ -34,6 +34,9 @@ from penstock.hardware import RESOURCES, Machine
 from penstock.scripts.naive import NaiveEnv, Script, live_pass, naive_pass, random_script
 
 Figures = dict[str, float | str | dict[str, float]]
+
+WIDER = 4
+"""Lanes of the environment against the naive one, as a multiple of the images."""
 
 SHARES = (0.25, 0.5, 0.75)
 """Of the full network's multiplications."""
@@ -103,15 +106,20 @@ def against_forward(case: Case) -> Figures:
 
 
 def against_naive(case: Case) -> Figures:
-    """The environment against `DummyVecEnv` of `NaiveEnv`, on the same images and decisions.
+    """The environment against `DummyVecEnv` of `NaiveEnv`, by images per second.
 
     Every decision is drawn uniformly beforehand, for every lane and 3 * D steps; a lane that
-    answered takes its next image in the same step. The naive side runs with 1 or 2 threads and
-    with 1, 16 or N environments, whichever is fastest in a trial before the rounds.
+    answered takes its next image in the same step. The environment has 4 * N lanes, at the default
+    as many as a learner's. The naive side takes the decisions of the first N of them, with 1 or 2
+    threads and with 1, 16 or N environments, whichever is fastest in a trial before the rounds.
     """
-    lanes = case.lanes(controller=(64, 64))
-    n, depth = lanes.n, lanes.backbone.depth
-    script = random_script(lanes, 3 * depth, case.rng())
+    n = len(case.images)
+    again = torch.arange(WIDER * n) % n
+    lanes = replace(case, images=case.images.take(again)).lanes(controller=(64, 64))
+    depth = lanes.backbone.depth
+    wide = random_script(lanes, 3 * depth, case.rng())
+    wide = Script(wide.inputs % n, wide.actions)
+    script = wide.take(slice(0, n))
     part = Script(script.inputs, script.actions[:depth])
     tried: list[tuple[float, int, int]] = []
     for threads, envs in product(
@@ -125,14 +133,16 @@ def against_naive(case: Case) -> Figures:
     vector = InferenceVectorEnv(lanes, autoreset=AutoresetMode.DISABLED)
     seconds = medians(
         "random decisions",
-        {"env": partial(live_pass, vector, script), "naive": naive},
+        {"env": partial(live_pass, vector, wide), "naive": naive},
         case.repeats,
     )
-    answered = live_pass(vector, script)
+    live = live_pass(vector, wide) / seconds["env"]
+    narrow = InferenceVectorEnv(case.lanes(controller=(64, 64)), autoreset=AutoresetMode.DISABLED)
+    one_by_one = live_pass(narrow, script) / seconds["naive"]
     return {
-        "live_env_over_naive": seconds["naive"] / seconds["env"],
-        "random_live_env_images_per_s": answered / seconds["env"],
-        "random_naive_images_per_s": answered / seconds["naive"],
+        "live_env_over_naive": live / one_by_one,
+        "random_live_env_images_per_s": live,
+        "random_naive_images_per_s": one_by_one,
         "naive_threads": threads,
         "naive_envs": envs,
     }
