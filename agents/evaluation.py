@@ -137,19 +137,15 @@ def evaluate(
         progress: called with the number of images judged, now and then.
     """
     scene = scene.under(budget) if budget.kind == "hard" else scene
-    learned = scene.lanes("validation", learned=True, seed=seed)
-    limit = budget.absolute(learned.full)
+    free = scene.lanes("validation", learned=False, seed=seed)
+    limit = budget.absolute(free.full)
     rows, price = [], None
     matched = limit
     if policy is not None:
-        price, _ = find_price(policy, learned, limit, budget.resource)
-        played = play(
-            policy, scene.lanes("test", learned=True, seed=seed), price=price, progress=progress
-        )
-        matched = played.mean(budget.resource)
-        rows.append(_judged(POLICY, played, learned.knobs))
+        row, price = meet(policy, scene, budget, seed=seed, progress=progress)
+        matched = row.mean(budget.resource)
+        rows.append(row)
     count = len(rows[0].right) if rows else len(scene.data.test)
-    free = scene.lanes("validation", learned=False, seed=seed)
     test = scene.lanes("test", learned=False, seed=seed)
 
     seen, unseen = recorded.validation, recorded.test
@@ -185,6 +181,28 @@ def evaluate(
         room = by_name[ORACLE].accuracy - mixed.accuracy
         score = (rows[0].accuracy - mixed.accuracy) / room if room > 0 else None
     return Evaluation(tuple(rows), budget, limit, matched, price, tuple(gaps), score)
+
+
+def meet(
+    policy: Policy,
+    scene: Scene,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[Judged, float]:
+    """A policy's row on test images, at the price that meets a budget on validation images.
+
+    Arguments are those of `evaluate`.
+
+    Returns:
+        The row and the price.
+    """
+    scene = scene.under(budget) if budget.kind == "hard" else scene
+    lanes = scene.lanes("validation", learned=True, seed=seed)
+    price, _ = find_price(policy, lanes, budget.absolute(lanes.full), budget.resource)
+    test = scene.lanes("test", learned=True, seed=seed)
+    return _judged(POLICY, play(policy, test, price=price, progress=progress), lanes.knobs), price
 
 
 def interval(differences: Array, *, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """An evaluation as text for people and as plain values for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.agents.evaluation import POLICY, Evaluation
@@ -16,6 +17,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "resource": budget.resource,
             "limit": evaluation.limit,
             "kind": budget.kind,
+            "per": budget.per,
             "matched": evaluation.matched,
         },
         "price": evaluation.price,
@@ -30,33 +32,34 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def as_text(evaluation: Evaluation) -> str:
     """The table, the gaps to the controls with their intervals, and the score."""
-    budget = evaluation.budget
-    unit = budget.resource.rpartition("_")[2]
+    return written(as_json(evaluation))
+
+
+def written(table: Mapping[str, Any]) -> str:
+    """What `as_json` gave, or a run's evaluation.json holds, as text for people."""
+    budget = table["budget"]
+    unit = budget["resource"].rpartition("_")[2]
     lines = [
-        f"{len(evaluation.rows[0].right)} test images; {budget.kind} budget of "
-        f"{quantity(evaluation.limit)}{unit} ({budget.resource}) per {budget.per}; controls at "
-        f"{quantity(evaluation.matched)}{unit}",
+        f"{table['n']} test images; {budget['kind']} budget of {quantity(budget['limit'])}{unit} "
+        f"({budget['resource']}) per {budget['per']}; controls at "
+        f"{quantity(budget['matched'])}{unit}",
         "",
         f"{'':28} accuracy   energy (p95)        latency (p95)       MACs      violations",
     ]
-    for row in evaluation.rows:
-        cells = row.table()
-        energy = f"{quantity(cells['energy_j'])}J ({quantity(cells['energy_j_p95'])}J)"
-        latency = f"{quantity(cells['latency_s'])}s ({quantity(cells['latency_s_p95'])}s)"
-        macs = quantity(cells["macs"])
+    for row in table["policies"]:
+        energy = f"{quantity(row['energy_j'])}J ({quantity(row['energy_j_p95'])}J)"
+        latency = f"{quantity(row['latency_s'])}s ({quantity(row['latency_s_p95'])}s)"
         lines.append(
-            f"{row.name:28} {100 * row.accuracy:6.2f} %   {energy:18}  {latency:18}  {macs:8}  "
-            f"{row.violations:6}"
+            f"{row['name']:28} {100 * row['accuracy']:6.2f} %   {energy:18}  {latency:18}  "
+            f"{quantity(row['macs']):8}  {row['violations']:6}"
         )
-    if evaluation.gaps:
+    if table["gaps"]:
         lines += ["", f"{POLICY} minus control, in points, 95 % paired interval:"]
-    for gap in evaluation.gaps:
-        lines.append(
-            f"  {gap.control:26} {100 * gap.gap:+6.2f}   "
-            f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
-        )
-    if evaluation.score is not None:
-        lines.append(f"  score G = (policy - hull) / (oracle - hull) = {evaluation.score:.2f}")
+    for gap in table["gaps"]:
+        low, high = (100 * end for end in gap["interval"])
+        lines.append(f"  {gap['control']:26} {100 * gap['gap']:+6.2f}   [{low:+.2f}, {high:+.2f}]")
+    if table["score"] is not None:
+        lines.append(f"  score G = (policy - hull) / (oracle - hull) = {table['score']:.2f}")
     return "\n".join(lines)
 
 
