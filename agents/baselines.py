@@ -88,7 +88,7 @@ def thresholds(lanes: Lanes, statics: Statics, budget: float, resource: str) -> 
     for number, setting in enumerate(uniform_settings(lanes)):
         exits = statics.take((statics.settings == number) & ~statics.masks)
         cost = exits.cost[:, :, RESOURCES.index(resource)]
-        if cost[:, 0].mean() > budget:
+        if cost.shape[1] < len(places) or cost[:, 0].mean() > budget:
             continue
         cuts = _calibrated(exits.confidence, cost, budget)
         rows, taken = np.arange(len(cost)), first_exit(cuts, exits.confidence)

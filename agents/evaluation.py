@@ -1,7 +1,7 @@
 """Judging a policy on test images among everything that needs no learning."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from penstock.agents.scene import Scene
 from penstock.agents.statics import Array, Statics, record_statics
 from penstock.backbones import Knob
 from penstock.envs import Budget
+from penstock.envs.budget import SLACK
 from penstock.hardware import RESOURCES
 
 POLICY, FULL, HULL, MASK = "policy", "full network", "time-sharing hull", "best fixed mask"
@@ -75,9 +76,10 @@ class Evaluation:
     limit: float
     """The budget in the unit of its resource."""
     matched: float
-    """The mean cost at which the controls are judged: the policy's, or the limit without one."""
+    """The mean cost of an input that no control may exceed: the policy's, or the limit without one;
+    the cheapest static configuration's if that is more."""
     price: float | None
-    """At which the policy meets the budget on validation images."""
+    """At which the policy meets the budget on validation images, or the highest that it knows."""
     gaps: tuple[Gap, ...]
     score: float | None
     """G = (policy - hull) / (oracle - hull)."""
@@ -124,9 +126,10 @@ def evaluate(
 ) -> Evaluation:
     """The table of a policy at a budget.
 
-    Everything that is chosen (price, thresholds, mask, mix, chance) is chosen on validation images.
-    A hard budget is put on every way of deciding that takes decisions; static configurations are
-    chosen so that their mean meets it.
+    Everything that is chosen (price, thresholds, mask, mix, chance) is chosen on validation images,
+    to meet the mean cost that the policy turned out to have on test images. A hard budget is put on
+    every way of deciding that takes decisions; of the static configurations only those take part
+    that meet a hard budget per input on every recorded input.
 
     Args:
         policy: None judges the baselines alone.
@@ -138,9 +141,9 @@ def evaluate(
     """
     scene = scene.under(budget) if budget.kind == "hard" else scene
     free = scene.lanes("validation", learned=False, seed=seed)
-    limit = budget.absolute(free.full)
+    limit, length = budget.absolute(free.full), scene.stream.inputs_per_episode
     rows, price = [], None
-    matched = limit
+    matched = limit / length if budget.per == "stream" else limit
     if policy is not None:
         row, price = meet(policy, scene, budget, seed=seed, progress=progress)
         matched = row.mean(budget.resource)
@@ -149,17 +152,24 @@ def evaluate(
     test = scene.lanes("test", learned=False, seed=seed)
 
     seen, unseen = recorded.validation, recorded.test
+    full = unseen.take(np.arange(len(unseen.names)) == np.flatnonzero(~unseen.masks)[-1])
+    over = 0
+    if budget.kind == "hard" and budget.per == "input":
+        resource, most = RESOURCES.index(budget.resource), limit * (1 + SLACK)
+        over = int((full.cost[:count, 0, resource] > most).sum())
+        fits = (seen.cost[:, :, resource] <= most).all(axis=0)
+        if fits.any():
+            seen, unseen = seen.take(fits), unseen.take(fits)
+    rows.append(replace(_static(FULL, full, 0, count), violations=over))
     cost, accuracy = seen.mean(budget.resource)
     matched = max(matched, float(cost.min()))
-    full = int(np.flatnonzero(~seen.masks)[-1])
-    rows.append(_static(FULL, unseen, full, count))
     rows.append(_random(scene, matched, budget.resource, seed, progress))
     a, b, share = hull(cost, accuracy, matched)
     mixed = _mixed(HULL, unseen, a, b, share, count)
     rows.append(mixed)
-    fits = seen.masks & (cost <= matched)
-    if fits.any():
-        best = int(np.flatnonzero(fits)[accuracy[fits].argmax()])
+    masks = seen.masks & (cost <= matched)
+    if masks.any():
+        best = int(np.flatnonzero(masks)[accuracy[masks].argmax()])
         rows.append(_static(MASK, unseen, best, count))
     rule = thresholds(free, seen, matched, budget.resource)
     if rule is not None:
@@ -200,7 +210,9 @@ def meet(
     """
     scene = scene.under(budget) if budget.kind == "hard" else scene
     lanes = scene.lanes("validation", learned=True, seed=seed)
-    price, _ = find_price(policy, lanes, budget.absolute(lanes.full), budget.resource)
+    length = scene.stream.inputs_per_episode if budget.per == "stream" else 1
+    limit = budget.absolute(lanes.full) / length
+    price, _ = find_price(policy, lanes, limit, budget.resource)
     test = scene.lanes("test", learned=True, seed=seed)
     return _judged(POLICY, play(policy, test, price=price, progress=progress), lanes.knobs), price
 

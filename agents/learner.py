@@ -31,9 +31,9 @@ class Learner:
     trace: float = 0.95
     """PPO: lambda of the generalised advantage estimate."""
     self_critical: bool = True
-    """Count the worth of an answer against that of the full network's to the same input: the same
-    policy is best, and learned from less noise (after Rennie et al., Self-critical Sequence
-    Training, CVPR 2017)."""
+    """Count the worth of an answer against that of the full network's to the same input: at
+    discount 1 the same policy is best, and is learned from less noise (after Rennie et al.,
+    Self-critical Sequence Training, CVPR 2017)."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layers of the policy; their work is part of the cost."""
     checkpoint_s: float = 20.0
@@ -49,9 +49,19 @@ class Learner:
                 "steps, lanes, horizon, batch_size and epochs are at least 1, got "
                 f"{self.steps}, {self.lanes}, {self.horizon}, {self.batch_size}, {self.epochs}"
             )
+        if self.self_critical and self.discount != 1:
+            raise InputError(
+                f"a self-critical reward needs discount = 1, got {self.discount}: with less, to "
+                "answer late would pay; set self_critical = false"
+            )
         collected = self.lanes * self.horizon
         if self.algorithm != "dqn" and collected % self.batch_size:
             raise InputError(
                 f"batch_size should divide the {collected} decisions of an update (lanes times "
                 f"horizon), got {self.batch_size}; change one of the three"
             )
+
+    @property
+    def joint(self) -> bool:
+        """Whether the policy's network has an output for every combination of choices."""
+        return self.algorithm == "dqn"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from penstock.agents.policy import Policy, wants_masks
 from penstock.agents.statics import Array
+from penstock.backbones import InputError
 from penstock.envs import Lanes, Outcomes
 from penstock.hardware import RESOURCES
 
@@ -47,8 +48,16 @@ def play(
             are left out.
         price: what resources cost, for a policy that sees it; None draws it per stream.
         progress: called with the number of answers, now and then.
+
+    Raises:
+        InputError: if a stream is longer than there are images.
     """
     length = lanes.stream.inputs_per_episode
+    if len(lanes.images) < length:
+        raise InputError(
+            f"a stream of {length} inputs needs as many images, got {len(lanes.images)}; "
+            "give more images or shorter streams"
+        )
     streams = torch.arange(len(lanes.images) // length * length).view(-1, length)
     waiting = 0
     found: list[Outcomes] = []

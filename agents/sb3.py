@@ -42,9 +42,8 @@ def train(
         The policy; give it to `penstock.agents.play.play`.
     """
     checkpoint = folder / "policy.safetensors"
-    discrete = learner.algorithm == "dqn"
     reference = full_worth(lanes) if learner.self_critical else None
-    environment = SB3VecEnv(lanes, discrete=discrete, reference=reference)
+    environment = SB3VecEnv(lanes, discrete=learner.joint, reference=reference)
     model = _model(environment, learner, seed)
     if resume and checkpoint.exists():
         restore_model(model, checkpoint, learner)
@@ -60,10 +59,10 @@ def train(
 
 def load_policy(lanes: Lanes, learner: Learner, folder: Path) -> Policy:
     """The policy that `train` left in a folder, for this engine's observations and actions."""
-    environment = SB3VecEnv(lanes, discrete=learner.algorithm == "dqn")
+    environment = SB3VecEnv(lanes, discrete=learner.joint)
     # The number of lanes may differ from that of learning; nothing is collected here.
     n = environment.num_envs
-    here = replace(learner, lanes=n, batch_size=n * learner.horizon)
+    here = replace(learner, lanes=n, horizon=2, batch_size=2 * n)
     model = _model(environment, here, seed=0)
     restore_model(model, folder / "policy.safetensors", learner)
     return _policy(model, environment)
@@ -71,7 +70,8 @@ def load_policy(lanes: Lanes, learner: Learner, folder: Path) -> Policy:
 
 def _model(environment: SB3VecEnv, learner: Learner, seed: int) -> BaseAlgorithm:
     def rate(remaining: float) -> float:
-        return learner.learning_rate * remaining
+        # Below 0 in the last update, if it goes past the steps that were asked for.
+        return learner.learning_rate * max(0.0, remaining)
 
     common: dict[str, Any] = {
         "learning_rate": rate,

@@ -19,6 +19,8 @@ class Scene:
     stream: Stream
     hidden: Sequence[int] = (64, 64)
     """Hidden layers of a learned policy, whose work is paid for."""
+    joint: bool = False
+    """Whether it has an output for every combination of choices, as DQN's has."""
 
     def images(self, split: str) -> Images:
         """The images of a split: "train", "validation" or "test"."""
@@ -45,12 +47,21 @@ class Scene:
             self.stream,
             lanes=lanes,
             controller=self.hidden if learned else None,
+            joint=self.joint,
             seed=seed,
         )
 
     def under(self, budget: Budget) -> "Scene":
-        """The same with one budget in place of those of the stream."""
-        return replace(self, stream=replace(self.stream, budgets=(budget,)))
+        """The same under a hard budget, beside those of the stream or in place of one like it.
+
+        A policy sees what is left of it only if it saw that while it learned.
+        """
+        like = [
+            b for b in self.stream.budgets if (b.resource, b.per) == (budget.resource, budget.per)
+        ]
+        others = tuple(b for b in self.stream.budgets if b not in like)
+        budget = replace(budget, observed=any(b.observed for b in like))
+        return replace(self, stream=replace(self.stream, budgets=(*others, budget)))
 
     def with_validation(self, images: Images) -> "Scene":
         """The same with other validation images."""

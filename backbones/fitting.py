@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from penstock.backbones.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
@@ -42,6 +44,28 @@ class Fitting:
     """Resolutions are multiples of this many pixels."""
     bfloat16: bool | None = None
     """Autocast; None: only where the processor has instructions for it."""
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.size_step) < 1 or self.shift < 0:
+            raise InputError(
+                "epochs, batch_size and size_step are at least 1 and shift at least 0, got "
+                f"{self.epochs}, {self.batch_size}, {self.size_step} and {self.shift}; raise them"
+            )
+        for name, most in (
+            ("warm_up", 1.0),
+            ("label_smoothing", 1.0),
+            ("full_share", 1.0),
+            ("skip_share", 0.9),
+            ("skip_probability", 0.5),
+            ("part_share", 1.0),
+            ("start_size", 1.0),
+            ("full_size_from", 1.0),
+        ):
+            if not 0 <= getattr(self, name) <= most:
+                raise InputError(
+                    f"{name} of a fitting lies from 0 to {most:g}, got {getattr(self, name)}; "
+                    "choose one in between"
+                )
 
 
 def one_cycle(progress: float, fitting: Fitting) -> float:

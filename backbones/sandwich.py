@@ -28,7 +28,7 @@ def learn(
     key: tuple[int, int],
     device: str,
 ) -> Tensor:
-    """Add the gradients of one sandwich to the parameters, and say the full network's loss.
+    """Add the gradients of one sandwich to the parameters, and say the loss on the labels.
 
     Args:
         backbone: in training mode.

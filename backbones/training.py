@@ -72,6 +72,11 @@ def fit(
             f"has {data.train.shape} of {len(data.train.classes)}; "
             "change the backbone's arguments or the data's size and channels"
         )
+    if fitting.shift >= backbone.shape[1]:
+        raise InputError(
+            f"images of {backbone.shape[1]} pixels are shifted by fewer, got a shift of "
+            f"{fitting.shift}; lower it"
+        )
     if len(data.train) < fitting.batch_size:
         raise InputError(
             f"a batch of {fitting.batch_size} needs as many training images, got "

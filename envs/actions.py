@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from penstock.backbones import EXIT, Backbone, InputError, Knob
+from penstock.backbones import EXIT, RUN, Backbone, InputError, Knob
 from penstock.envs.activations import Rows
 from penstock.hardware import Machine
 
@@ -23,6 +23,11 @@ def offered_knobs(
     Raises:
         InputError: if there is no such knob, or it lacks such a choice.
     """
+    if tuple(choices.get(RUN.name, RUN.choices)) == RUN.choices[:1]:
+        raise InputError(
+            "a policy may be offered to skip blocks (run = [0, 1]) or not (run = [1]), "
+            "got run = [0]; a network that never runs them needs no policy"
+        )
     knobs = [k for k in (*backbone.knobs, *machine.knobs) if k.name != EXIT.name]
     known = {knob.name: knob for knob in knobs}
     for name, wanted in choices.items():

@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import RUN, Backbone, InputError, Knob, every_setting
+from penstock.backbones import RUN, Backbone, Block, InputError, Knob, every_setting
 from penstock.hardware import RESOURCES, Cost, Machine
 
 SLACK: Final = 1e-9
@@ -48,6 +48,11 @@ class Budget:
             raise InputError(
                 'a budget\'s kind is "hard" or "average" and it is per "input" or "stream", '
                 f"got {self.kind!r} per {self.per!r}; use one of these"
+            )
+        if self.kind == "average" and self.per == "stream":
+            raise InputError(
+                "an average budget is on the mean over inputs, got one per stream; "
+                'make it per = "input", or kind = "hard"'
             )
 
     def absolute(self, full: Cost) -> float:
@@ -96,10 +101,6 @@ class Prices:
             {**fixed, **setting} for setting in every_setting(knobs)
         ]  # M of them
         sizes = tuple(len(knob.choices) for knob in knobs)
-        skips = [setting.get(RUN.name, RUN.full) == RUN.choices[0] for setting in self.settings]
-        first = skips.index(True) if any(skips) else 0
-        self.same = torch.tensor([first if s else m for m, s in enumerate(skips)])
-        """[M]: the combination that does the same work: all that skip a block are one."""
         self.shapes = activation_shapes(backbone)  # D + 1 of them
         depth = backbone.depth
         dearest = self.settings[-1]
@@ -122,6 +123,11 @@ class Prices:
                 ]
                 masks[d, m] = torch.cat(allowed) if allowed else masks[d, m]
                 volumes[d, m] = prod(int(a.sum()) for a in allowed)
+        same = [
+            _same_work(backbone.block(d), machine, self.settings, cost[d]) for d in range(depth)
+        ]
+        self.same = torch.stack(same)
+        """[D, M]: the first combination that does the same work at a block."""
         grid = cost.view(depth, *sizes, len(RESOURCES))
         for axis in range(1, len(sizes) + 1):
             grid = grid.cummax(dim=axis).values
@@ -170,6 +176,34 @@ class Prices:
         return torch.cat(
             [answered.unsqueeze(1), go_on.unsqueeze(1), self.masks[depth, best]], dim=1
         )
+
+
+def _same_work(
+    block: Block, machine: Machine, settings: Sequence[Mapping[str, float]], cost: Tensor
+) -> Tensor:
+    """For each setting the first that asks the same of a block.
+
+    What is skipped has no other knob, except the machine's own, and as long as the price agrees.
+
+    Args:
+        block: to be run.
+        machine: to run it.
+        settings: M combinations.
+        cost: their prices, [M, R].
+
+    Returns:
+        [M] indices.
+    """
+    names = {knob.name for knob in machine.knobs}
+    seen: dict[tuple[float, ...], int] = {}
+    first = []
+    for number, (setting, price) in enumerate(zip(settings, cost.tolist(), strict=True)):
+        same = number
+        if RUN in block.knobs and setting.get(RUN.name, RUN.full) == RUN.choices[0]:
+            own = [value for name, value in setting.items() if name in names]
+            same = seen.setdefault((*price, *own), number)
+        first.append(same)
+    return torch.tensor(first)
 
 
 def activation_shapes(backbone: Backbone) -> list[tuple[int, ...]]:

@@ -33,7 +33,7 @@ class Controller(Block):
 
 
 def decision_cost(
-    machine: Machine, setting: Setting, columns: int, hidden: Sequence[int], choices: int
+    machine: Machine, setting: Setting, columns: int, hidden: Sequence[int], outputs: int
 ) -> Cost:
     """What a machine asks for one decision.
 
@@ -42,8 +42,8 @@ def decision_cost(
         setting: its knobs.
         columns: of an observation.
         hidden: sizes of the hidden layers.
-        choices: of all knobs together.
+        outputs: numbers that it gives.
     """
     with torch.random.fork_rng(devices=[]):  # the weights are drawn, and never looked at
-        controller = Controller(columns, hidden, choices)
+        controller = Controller(columns, hidden, outputs)
     return machine.price(controller, setting, (columns,))

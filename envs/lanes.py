@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from math import log
+from math import log, prod
 from typing import final
 
 import torch
@@ -39,6 +39,8 @@ class Lanes:
         lanes: N.
         controller: hidden layers of the policy's network, whose work every decision costs; None for
             a policy that costs nothing.
+        joint: whether that network has an output for every combination of choices, as DQN's has,
+            and not one for every choice.
         seed: of inputs, prices and the machine.
 
     Raises:
@@ -55,6 +57,7 @@ class Lanes:
         *,
         lanes: int,
         controller: Sequence[int] | None = (64, 64),
+        joint: bool = False,
         seed: int = 0,
     ) -> None:
         _check_images(images, backbone)
@@ -70,13 +73,14 @@ class Lanes:
         self._sizes = [len(knob.choices) for knob in self.knobs]
         state = machine.reset(1, torch.Generator().manual_seed(seed))
         numbers = tuple(name for name, value in state.items() if value.dim() == 1)
-        hard = tuple(f"{b.resource}_per_{b.per}" for b in stream.hard if b.observed)
+        hard = tuple(f"{b.resource}_per_{b.per}" for b in stream.budgets if b.observed)
         self.layout = Observation(backbone.depth, hard, numbers)
         columns, choices = len(self.layout.columns), sum(self._sizes)
         decision = Cost()
         if controller is not None:
             dearest = {**fixed, **{knob.name: knob.full for knob in self.offered}}
-            decision = decision_cost(machine, dearest, columns, controller, choices)
+            outputs = prod(self._sizes) if joint else choices
+            decision = decision_cost(machine, dearest, columns, controller, outputs)
         self.prices = Prices(backbone, machine, self.offered, fixed, decision)
         self._stride = strides(self._sizes[1:])
         self._priced = RESOURCES.index(stream.resource)
@@ -170,7 +174,8 @@ class Lanes:
         cost[self.active] += self.prices.decision
         settings = len(self.prices.settings)
         combination = (chosen[:, 1:] * self._stride).sum(dim=1)
-        code = self._depth * settings + self.prices.same[combination]
+        block = self._depth.clamp(max=self.backbone.depth - 1)
+        code = block * settings + self.prices.same[block, combination]
         for depth, at_depth in groupby(groups(running, code), lambda group: group[0] // settings):
             parts = [(number % settings, rows) for number, rows in at_depth]
             self._run(depth, parts, cost)

@@ -23,9 +23,9 @@ class Ledger:
     """
 
     def __init__(self, stream: Stream, prices: Prices, lanes: int) -> None:
-        self._resources = [RESOURCES.index(budget.resource) for budget in stream.hard]
-        self._per_input = torch.tensor([b.per == "input" for b in stream.hard], dtype=torch.bool)
-        self._observed = torch.tensor([b.observed for b in stream.hard], dtype=torch.bool)
+        self._resources = [RESOURCES.index(budget.resource) for budget in stream.budgets]
+        self._per_input = torch.tensor([b.per == "input" for b in stream.budgets], dtype=torch.bool)
+        self._observed = torch.tensor([b.observed for b in stream.budgets], dtype=torch.bool)
         self._cheapest = prices.cheapest[self._resources] * ~self._per_input  # [H]
         self.limits = _limits(stream, prices)  # [H]
         self.spent = torch.zeros(lanes, len(RESOURCES), dtype=torch.float64)
@@ -73,7 +73,7 @@ class Ledger:
 
 def _limits(stream: Stream, prices: Prices) -> Tensor:
     limits = []
-    for budget in stream.hard:
+    for budget in stream.budgets:
         limit = budget.absolute(prices.full)
         inputs = stream.inputs_per_episode if budget.per == "stream" else 1
         cheapest = inputs * float(prices.cheapest[RESOURCES.index(budget.resource)])

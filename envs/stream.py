@@ -32,7 +32,7 @@ class Stream:
     worth: Literal["right", "likelihood"] = "right"
     """Of an answer: 1 if it is right, or the probability that it gives to the right class."""
     budgets: tuple[Budget, ...] = ()
-    """Hard ones are kept by masks; an average one is met by choosing the price."""
+    """Hard ones, kept by masks; an average one is met by choosing the price, when judged."""
     choices: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Knob name -> choices offered; unnamed knobs offer all. One choice fixes a knob."""
 
@@ -52,6 +52,11 @@ class Stream:
                 f"the price goes from a positive low to a high, got {self.price}; "
                 "for one price give it twice"
             )
+        if any(budget.kind == "average" for budget in self.budgets):
+            raise InputError(
+                'the budgets of a stream are hard, got one of kind = "average"; an average one is '
+                "met by the price: give it when the policy is judged"
+            )
         if self.worth not in ("right", "likelihood"):
             raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')
 
@@ -60,8 +65,3 @@ class Stream:
         if self.worth == "right":
             return (logits.argmax(dim=1) == labels).double()
         return logits.double().softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
-
-    @property
-    def hard(self) -> tuple[Budget, ...]:
-        """The budgets that no input or stream may exceed."""
-        return tuple(budget for budget in self.budgets if budget.kind == "hard")

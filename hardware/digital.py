@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from penstock.backbones import Block, Setting, Work, restrict, work
+from penstock.backbones import Block, InputError, Setting, Work, restrict, work
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
 
@@ -63,7 +63,7 @@ class Digital(Machine):
             return Cost()
         bits = asked.weight_bits
         if bits not in self.mac_j or bits not in self.macs_per_s:
-            raise ValueError(
+            raise InputError(
                 f"this machine has prices for {sorted(self.mac_j)} bits, got {bits}; "
                 "add a mac_j and a macs_per_s of it to the machine"
             )

@@ -45,7 +45,7 @@ def run(arguments: Arguments) -> None:
     if arguments.budget is not None:
         budget = read_budget(arguments.budget)
     if arguments.hard:
-        budget = replace(budget, kind="hard", observed=False)
+        budget = replace(budget, kind="hard")
     with tqdm(desc="record baselines", unit="setting") as bar:
         recorded = record(scene, seed=seed, progress=bar.update)
     with tqdm(desc="judge", unit="image") as bar:
@@ -85,6 +85,7 @@ def open_scene(
         images,
         experiment.stream,
         experiment.learner.hidden,
+        experiment.learner.joint,
     )
     return None, scene, experiment, seed
 

@@ -49,7 +49,7 @@ class Network:
     """Name of shipped weights ("cifar10") or a safetensors file; None fits the builder's."""
     builder: str = "penstock.backbones:resnet"
     """"module:function"."""
-    arguments: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    arguments: Mapping[str, float | int | str | bool | list[int]] = field(default_factory=dict)
     """Of the builder."""
 
 
@@ -137,8 +137,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value is None and len(options) < len(inner):
             return None
         for option in options:
-            if isinstance(value, option):
-                return value
+            if type(value) is (get_origin(option) or option):
+                return _value(option, value, where)
         return _value(options[0], value, where)
     if origin is Literal:
         if value not in inner:
@@ -159,7 +159,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is not None and issubclass(origin, Sequence):
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} should be a list, got {value!r}")
-        return tuple(_value(inner[0], v, where) for v in value)
+        kind = list if origin is list else tuple
+        return kind(_value(inner[0], v, where) for v in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -54,7 +54,18 @@ class Run:
             data,
             self.experiment.stream,
             self.experiment.learner.hidden,
+            self.experiment.learner.joint,
         )
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what not every source of randomness takes.
+
+    Raises:
+        InputError: unless it lies in 0 .. 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"a seed is a whole number from 0 to 4294967295, got {seed}; choose one")
 
 
 def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -> Run:

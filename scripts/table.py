@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.agents.evaluation import POLICY, Evaluation
 
+UNITS = {"energy_j": "J", "latency_s": "s", "macs": "MACs", "sent_bytes": "B"}
 PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "u"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"))
 
 
@@ -38,7 +39,7 @@ def as_text(evaluation: Evaluation) -> str:
 def written(table: Mapping[str, Any]) -> str:
     """What `as_json` gave, or a run's evaluation.json holds, as text for people."""
     budget = table["budget"]
-    unit = budget["resource"].rpartition("_")[2]
+    unit = UNITS[budget["resource"]]
     lines = [
         f"{table['n']} test images; {budget['kind']} budget of {quantity(budget['limit'])}{unit} "
         f"({budget['resource']}) per {budget['per']}; controls at "
@@ -46,6 +47,10 @@ def written(table: Mapping[str, Any]) -> str:
         "",
         f"{'':28} accuracy   energy (p95)        latency (p95)       MACs      violations",
     ]
+    if table["price"] is not None and budget["matched"] > 1.05 * budget["limit"]:
+        lines.insert(
+            1, "no price that the policy learned with meets the budget; this is the highest"
+        )
     for row in table["policies"]:
         energy = f"{quantity(row['energy_j'])}J ({quantity(row['energy_j_p95'])}J)"
         latency = f"{quantity(row['latency_s'])}s ({quantity(row['latency_s_p95'])}s)"

@@ -15,7 +15,7 @@ from penstock.backbones.training import fit
 from penstock.hardware import build_machine, check_machine
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.judge import judge
-from penstock.scripts.run import Run, make_run
+from penstock.scripts.run import Run, check_seed, make_run
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Load, fit, learn, judge."""
+    check_seed(arguments.seed)
     experiment = override(read_experiment(arguments.experiment), arguments)
     folder = arguments.out or Path("runs") / f"{Path(arguments.experiment).stem}-{arguments.seed}"
     torch.manual_seed(arguments.seed)
@@ -48,8 +49,11 @@ def run(arguments: Arguments) -> None:
     check_machine(machine)
     fresh = network(experiment, data)
     # Building the engine checks knobs, budgets and shapes before anything is written.
-    rehearse = Scene(fresh, machine, data, experiment.stream, experiment.learner.hidden)
+    learner, budget = experiment.learner, experiment.budget
+    rehearse = Scene(fresh, machine, data, experiment.stream, learner.hidden, learner.joint)
     rehearse.lanes(experiment.learn_on, learned=True, lanes=1)
+    if budget.kind == "hard":
+        rehearse.under(budget).lanes("test", learned=True, lanes=1)
 
     here = make_run(folder, experiment, arguments.seed, resume=arguments.resume)
     print(f"run folder: {here.folder}", file=sys.stderr)

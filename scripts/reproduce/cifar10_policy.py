@@ -46,7 +46,7 @@ def main() -> None:
     accuracies, violations = [], 0
     with tqdm(desc="hard budgets", unit="image") as bar:
         for limit in HARD:
-            budget = Budget("energy_j", limit, relative=True, kind="hard", observed=False)
+            budget = Budget("energy_j", limit, relative=True, kind="hard")
             row, _ = meet(policy, scene, budget, seed=seed, progress=bar.update)
             violations += row.violations
             accuracies.append(row.accuracy)

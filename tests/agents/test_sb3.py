@@ -1,5 +1,6 @@
 """Learning with Stable-Baselines3: every algorithm, the adapter, checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from penstock.agents.sb3 import load_policy, train
 from penstock.agents.sb3_lanes import SB3VecEnv, unflatten
 from penstock.backbones import InputError
 from penstock.backbones.saving import read_tensors, write_tensors
+from penstock.envs import Budget
 
 TINY: dict[str, Any] = {"lanes": 8, "horizon": 8, "batch_size": 32, "epochs": 1, "hidden": (8,)}
 
@@ -115,3 +117,34 @@ def test_answers_count_against_the_full_network_s(scene: Scene) -> None:
     # All took the full way, so that only what the last block cost is left of both.
     np.testing.assert_allclose(rewards[0], rewards[1], atol=1e-6)
     assert set(worth.tolist()) <= {0.0, 1.0} and len(worth) == len(lanes.images)
+
+
+def test_the_rate_never_turns_negative(scene: Scene, tmp_path: Path) -> None:
+    lanes = scene.lanes("train", learned=True, lanes=8)
+    model: Any = train(lanes, Learner(steps=100, **TINY), tmp_path)  # two updates of 64
+    assert model.num_timesteps == 128
+    # What Stable-Baselines3 asks for at the last update: progress below 0.
+    assert model.lr_schedule(1 - 128 / 100) == 0
+    assert model.lr_schedule(0.5) == pytest.approx(Learner().learning_rate / 2)
+
+
+def test_dqn_pays_for_an_output_a_combination(scene: Scene) -> None:
+    paid = [
+        float(replace(scene, joint=joint).lanes("test", learned=True).prices.decision[2])
+        for joint in (False, True)
+    ]
+    # exit, run and width, two choices each: 6 outputs or 8, from 8 hidden units
+    assert paid[1] - paid[0] == (8 - 6) * 8
+
+
+def test_a_policy_of_one_hard_budget_is_judged_under_another(scene: Scene, tmp_path: Path) -> None:
+    hard = Budget("latency_s", 0.9, relative=True, kind="hard")
+    saw = replace(scene, stream=replace(scene.stream, budgets=(hard,)))
+    for index, learned in enumerate((scene, saw)):
+        lanes = learned.lanes("train", learned=True, lanes=8)
+        policy = train(lanes, Learner(steps=64, **TINY), tmp_path / str(index))
+        for budget in (hard, replace(hard, limit=0.8), replace(hard, resource="energy_j")):
+            under = learned.under(budget)
+            played = play(policy, under.lanes("test", learned=True), price=0.1)
+            assert not played.over.any()
+            assert len(under.stream.budgets) == 1 + (index and budget.resource == "energy_j")

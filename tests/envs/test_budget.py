@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, InputError, Setting
+from penstock.backbones import Backbone, Block, InputError, Knob, Setting
 from penstock.envs import Budget, Lanes, Stream
 from penstock.envs.budget import SLACK, activation_shapes
 from penstock.hardware import RESOURCES, Cost, Digital, Job, Machine, State
@@ -232,7 +232,7 @@ def test_what_is_left_of_a_hard_budget_is_seen(make: Make) -> None:
     budgets = (
         Budget("energy_j", 2.0, relative=True, kind="hard"),
         Budget("macs", 6.0, relative=True, kind="hard", per="stream"),
-        Budget("latency_s", 0.5, relative=True),
+        Budget("latency_s", 9.0, relative=True, kind="hard", observed=False),
     )
     lanes = make(Stream(inputs_per_episode=2, budgets=budgets), lanes=1)
     energy, macs = (
@@ -289,8 +289,40 @@ def test_a_budget_below_the_cheapest_way_is_refused(make: Make, per: Any, relati
             make(Stream(inputs_per_episode=3, budgets=(budget,)))
     budget = Budget("energy_j", limit, relative=relative, kind="hard", per=per)
     make(Stream(inputs_per_episode=3, budgets=(budget,)))
-    average = Budget("energy_j", 0.5 * limit, relative=relative)
-    make(Stream(inputs_per_episode=3, budgets=(average,)))
+
+
+def test_a_machine_s_own_knob_counts_where_a_block_is_skipped(make: Make, digital: Digital) -> None:
+    @final
+    class Volts(Machine):
+        knobs = (Knob("volt", (0.6, 1.0)),)
+
+        def reset(self, n: int, rng: torch.Generator) -> State:
+            return digital.reset(n, rng)
+
+        def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+            y, cost, state = digital.run(job, state, rng)
+            return y, cost + Cost(energy_j=job.setting.get("volt", 1.0)), state
+
+        def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+            return digital.price(block, setting, shape) + Cost(energy_j=setting.get("volt", 1.0))
+
+    stream = Stream(choices={"width": (1.0,), "bits": (8, 32)})
+    lanes = make(stream, machine=Volts(), lanes=3, controller=None)
+    names = [knob.name for knob in lanes.knobs]
+    action = torch.ones(3, len(names), dtype=torch.int64)
+    action[:, names.index("run")] = 0
+    action[1, names.index("volt")] = 0
+    action[2, names.index("bits")] = 0
+    lanes.start(torch.arange(3))
+    before = lanes._ledger.spent[:, 0].clone()
+    lanes.step(action)
+    paid = (lanes._ledger.spent[:, 0] - before).tolist()
+    assert paid == pytest.approx([1.0, 0.6, 1.0], rel=1e-3)
+
+
+def test_a_network_that_never_runs_is_refused(make: Make) -> None:
+    with pytest.raises(InputError, match=r"got run = \[0\]"):
+        make(Stream(choices={"run": (0,)}))
 
 
 def test_limits_absolute_and_relative() -> None:

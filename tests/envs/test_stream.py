@@ -20,17 +20,13 @@ Make = Callable[..., Lanes]
         ({"price": (1.0, inf)}, "positive low"),
         ({"price": (nan, 1.0)}, "positive low"),
         ({"worth": "money"}, "'money'"),
+        ({"budgets": (Budget("macs", 1.0),)}, 'got one of kind = "average"'),
         ({"resource": "joules"}, "energy_j, latency_s, macs, sent_bytes, got 'joules'"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Stream(**arguments)
-
-
-def test_only_hard_budgets_are_kept_by_masks() -> None:
-    hard, average = Budget("macs", 1.0, kind="hard"), Budget("macs", 1.0)
-    assert Stream(budgets=(average, hard)).hard == (hard,)
 
 
 def test_prices_are_drawn_evenly_on_a_logarithmic_scale(make: Make) -> None:
