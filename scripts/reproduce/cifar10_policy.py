@@ -5,6 +5,7 @@ python scripts/reproduce/cifar10_policy.py RUN --data FOLDER
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class Arguments:
 def main() -> None:
     """Open, judge, write down."""
     arguments = tyro.cli(Arguments)
-    table = json.loads((arguments.run / "evaluation.json").read_text())
+    judged = arguments.run / "evaluation.json"
+    if not judged.is_file():
+        sys.exit(f"expected a finished run with {judged}; make one with penstock train cifar10")
+    table = json.loads(judged.read_text())
     gaps = {gap["control"]: gap for gap in table["gaps"]}
     rows = {row["name"]: row for row in table["policies"]}
     share = rows[POLICY]["energy_j"] / rows[FULL]["energy_j"]

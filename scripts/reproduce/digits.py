@@ -7,6 +7,7 @@ Seed 0 is `make demo`. A seed also picks the test images.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Arguments:
 def main() -> None:
     """Read, write down."""
     runs = tyro.cli(Arguments).runs
+    unjudged = [str(run) for run in runs if not (run / "evaluation.json").is_file()]
+    if unjudged:
+        sys.exit(
+            f"expected finished runs, {', '.join(unjudged)} has no evaluation.json; train them"
+        )
     tables = [json.loads((run / "evaluation.json").read_text()) for run in runs]
     seeds = [table["seed"] for table in tables]
     claims, lines = [], []

@@ -1,10 +1,12 @@
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.backbones import InputError
 from penstock.backbones.fitting import Fitting, one_cycle, side
 
 
@@ -47,3 +49,18 @@ def test_images_are_never_enlarged() -> None:
 def test_recipe_is_plain_data() -> None:
     fitting = Fitting(epochs=3, bfloat16=False)
     assert Fitting(**json.loads(json.dumps(asdict(fitting)))) == fitting
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"epochs": 0}, "at least 1 .* got 0"),
+        ({"shift": -1}, "shift at least 0"),
+        ({"skip_share": 1.0}, "skip_share of a fitting lies from 0 to 0.9, got 1.0"),
+        ({"skip_probability": 0.6}, "from 0 to 0.5"),
+        ({"part_share": 2.0}, "part_share"),
+    ],
+)
+def test_mistakes_are_named(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Fitting(**entry)

@@ -161,6 +161,12 @@ def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_images_shifted_out_of_sight(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="shifted by fewer, got a shift of 8"):
+        fit(fresh(), digits(), replace(FITTING, shift=8), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_accuracies_count_right_answers(training: bool) -> None:
     backbone, data = fresh().train(training), load_data("digits")

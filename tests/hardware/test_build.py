@@ -263,3 +263,10 @@ def test_a_plug_in_that_cannot_be_imported_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match=r"got 'torn_lab:Chip' .ZeroDivisionError"):
         build_machine("torn_lab:Chip")
+
+
+def test_the_documented_machine_keeps_the_rules(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "machines.md").read_text()
+    path = tmp_path / "chip.toml"
+    path.write_text(page.split("```toml\n")[1].split("```")[0])
+    check_machine(build_machine(str(path)))
