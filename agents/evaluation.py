@@ -152,12 +152,14 @@ def evaluate(
     test = scene.lanes("test", learned=False, seed=seed)
 
     seen, unseen = recorded.validation, recorded.test
-    full = unseen.take(np.arange(len(unseen.names)) == np.flatnonzero(~unseen.masks)[-1])
+    last = np.zeros(len(unseen.names), dtype=np.bool_)
+    last[np.flatnonzero(~unseen.masks)[-1]] = True
+    full = unseen.take(last)
     over = 0
     if budget.kind == "hard" and budget.per == "input":
         resource, most = RESOURCES.index(budget.resource), limit * (1 + SLACK)
         over = int((full.cost[:count, 0, resource] > most).sum())
-        fits = (seen.cost[:, :, resource] <= most).all(axis=0)
+        fits: NDArray[np.bool_] = np.asarray(np.all(seen.cost[:, :, resource] <= most, axis=0))
         if fits.any():
             seen, unseen = seen.take(fits), unseen.take(fits)
     rows.append(replace(_static(FULL, full, 0, count), violations=over))

@@ -22,7 +22,7 @@ from penstock.agents.play import play
 from penstock.agents.policy import Policy
 from penstock.agents.scene import Scene
 from penstock.agents.statics import Array
-from penstock.hardware import RESOURCES
+from penstock.hardware import RESOURCES, UNITS
 
 POINTS = 12
 """Points of a curve."""
@@ -115,7 +115,7 @@ def draw(curves: Curves, evaluation: Evaluation | None = None) -> Figure:
     low = max(0.0, 100 * min(ends) - 3)
     axes.set_ylim(low, 100 * best + 1)
     axes.set_xlim(0, 104)
-    unit = curves.resource.rpartition("_")[2]
+    unit = UNITS[curves.resource]
     axes.set_xlabel(
         f"mean {curves.resource.rpartition('_')[0] or 'work'}, % of the full network "
         f"({curves.full:.3g} {unit})"

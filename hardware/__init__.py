@@ -2,12 +2,13 @@
 
 from penstock.hardware.build import Constant, build_machine, constants, preset_names
 from penstock.hardware.check import check_machine
-from penstock.hardware.cost import RESOURCES, Cost, Job
+from penstock.hardware.cost import RESOURCES, UNITS, Cost, Job
 from penstock.hardware.digital import Digital
 from penstock.hardware.machine import Machine, State
 
 __all__ = [
     "RESOURCES",
+    "UNITS",
     "Constant",
     "Cost",
     "Digital",

@@ -12,6 +12,9 @@ from penstock.backbones import Block, Setting
 RESOURCES: Final = ("energy_j", "latency_s", "macs", "sent_bytes")
 """What can be spent, and so budgeted."""
 
+UNITS: Final = {"energy_j": "J", "latency_s": "s", "macs": "MACs", "sent_bytes": "B"}
+"""Of each resource."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:

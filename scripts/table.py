@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.agents.evaluation import POLICY, Evaluation
+from penstock.hardware import UNITS
 
-UNITS = {"energy_j": "J", "latency_s": "s", "macs": "MACs", "sent_bytes": "B"}
 PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "u"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"))
 
 
