@@ -1,7 +1,6 @@
 """Machines from names, files and tables, with the sources of their constants."""
 
 import inspect
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -92,6 +91,8 @@ def _read(what: str | Path | Table) -> tuple[Table, str]:
 
 
 def _load(path: Path) -> Table:
+    import tomllib  # its regular expressions take 70 ms to compile, which no import should
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import Positional
 
-from penstock.agents.evaluation import HULL, MASK, RANDOM, THRESHOLDS
+from penstock.agents.evaluation import HULL, MASK, POLICY, RANDOM, THRESHOLDS
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
 
@@ -55,6 +55,14 @@ def main() -> None:
         text = f"points above {name} at equal energy, digits, mean of seeds"
         machine = tables[0]["machine"]
         claims.append(Claim(text, 100 * mean, 0.0, ">=", name, seeds, machine, ends))
+    shares = []
+    for table in tables:
+        energy = {row["name"]: row["energy_j"] for row in table["policies"]}
+        shares.append(f"{energy[RANDOM] / energy[POLICY]:.2f}")
+    lines.append(
+        "- Random choices cannot always cost as little as the policy; they cost "
+        f"{', '.join(shares)} times as much."
+    )
     write_claims("digits", claims)
     (FOLDER / "digits.md").write_text("\n".join(["Points by seed:", "", *lines]) + "\n")
 
