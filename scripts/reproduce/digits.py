@@ -64,8 +64,8 @@ def main() -> None:
         f"{', '.join(shares)} times as much."
     )
     lines.append(
-        "- Knobs, price range, budget and the policy's size were chosen on another split of the same "
-        "digits (seed 9), its test images included."
+        "- Knobs, price range, budget and the policy's size were chosen on another split of the "
+        "same digits (seed 9), its test images included."
     )
     write_claims("digits", claims)
     (FOLDER / "digits.md").write_text("\n".join(["Points by seed:", "", *lines]) + "\n")
