@@ -125,3 +125,10 @@ def test_tiny_resnet_knows_how_it_was_built(arguments: Mapping[str, Any]) -> Non
     assert again.call == backbone.call and again.shape == backbone.shape
     shapes = [{n: t.shape for n, t in b.state_dict().items()} for b in (backbone, again)]
     assert shapes[0] == shapes[1]
+
+
+def test_stages_have_the_channels_asked_for() -> None:
+    backbone = resnet(14, 0.5, channels=(8, 32, 48), in_channels=1, size=8)
+    assert [backbone.block(i).hidden for i in range(6)] == [4, 4, 16, 16, 24, 24]
+    with pytest.raises(InputError, match=r"three stages .* got channels=\[8, 16\]"):
+        resnet(14, channels=(8, 16))

@@ -4,6 +4,7 @@ import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,19 +24,20 @@ from penstock.backbones import (
 from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.saving import read_tensors, write_tensors
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, Any] = {
     "depth": 8,
     "width": 0.25,
     "in_channels": 1,
     "size": 8,
     "classes": 3,
     "pool": True,
+    "channels": [16, 32, 48],
 }
 
 
 def fitted() -> Backbone:
     """A backbone of which no number is as a builder leaves it."""
-    backbone = resnet(8, 0.25, in_channels=1, size=8, classes=3, pool=True)
+    backbone = resnet(**ARGUMENTS)
     rng = torch.Generator().manual_seed(0)
     for tensor in backbone.state_dict().values():
         tensor.uniform_(0.1, 1, generator=rng)
