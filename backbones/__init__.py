@@ -5,7 +5,7 @@ from penstock.backbones.block import Block
 from penstock.backbones.data import Data, Images, load_data
 from penstock.backbones.errors import InputError
 from penstock.backbones.knob import BITS, EXIT, FULL, RUN, WIDTH, Knob, Setting, every_setting
-from penstock.backbones.resnet import resnet, tiny_resnet
+from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
 from penstock.backbones.work import Work, work
 
@@ -32,6 +32,7 @@ __all__ = [
     "restrict",
     "save",
     "shipped",
+    "staged_resnet",
     "tiny_resnet",
     "work",
 ]

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from penstock.backbones.block import Block
 from penstock.backbones.knob import EXIT, FULL, Knob, Setting
 
+Argument = float | int | str | bool | list[int]
+"""What a builder may be called with: what fits into the header of a file of weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -16,7 +19,7 @@ class Call:
 
     builder: str
     """"module:function", as in "penstock.backbones:resnet"."""
-    arguments: Mapping[str, float | int | str | bool | list[int]]
+    arguments: Mapping[str, Argument]
 
 
 @final

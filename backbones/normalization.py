@@ -7,6 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from penstock.backbones.knob import BITS, WIDTH
+from penstock.backbones.precision import Convolution
+
+EPSILON = 1e-5
+"""Added to variances, as in Ioffe and Szegedy, Batch Normalization (ICML 2015)."""
 
 
 @final
@@ -51,7 +55,35 @@ class SettingNorm(nn.Module):
             self.bias[w, :used],
             training=self.training,
             momentum=momentum,
+            eps=EPSILON,
         )
+
+    def scale_and_shift(self, width: float, bits: float, used: int) -> tuple[Tensor, Tensor]:
+        """What evaluation multiplies the first `used` channels by, and then adds: [used] each."""
+        w, b = WIDTH.index(width), BITS.index(bits)
+        scale = self.weight[w, :used] * (self.variance[w, b, :used] + EPSILON).rsqrt()
+        return scale, self.bias[w, :used] - self.mean[w, b, :used] * scale
+
+
+def convolve_and_normalise(
+    convolution: Convolution,
+    norm: SettingNorm,
+    x: Tensor,
+    width: float,
+    bits: float,
+    out_channels: int | None = None,
+) -> Tensor:
+    """A convolution [n, C, H, W] -> [n, out_channels, H', W'] and the normalisation after it.
+
+    While nothing learns, the normalisation's scale goes into the weights where these are fewer
+    numbers than the output: one pass over the output less.
+    """
+    outputs = x.shape[0] * x.shape[2] * x.shape[3] // convolution.stride**2
+    folds = not norm.training and not torch.is_grad_enabled()
+    if not folds or outputs <= convolution.weight[0].numel():
+        return norm(convolution(x, bits, out_channels), width, bits)  # type: ignore[no-any-return]
+    used = out_channels or len(convolution.weight)
+    return convolution(x, bits, out_channels, norm.scale_and_shift(width, bits, used))  # type: ignore[no-any-return]
 
 
 @final

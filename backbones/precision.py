@@ -32,14 +32,27 @@ class Convolution(nn.Module):
         self.steps: Tensor  # [precisions], distance of neighbouring levels of the activations
         self.stride, self.padding, self.signed = stride, kernel // 2, signed
 
-    def forward(self, x: Tensor, bits: float, out_channels: int | None = None) -> Tensor:
-        """[n, C, H, W] -> [n, out_channels, H', W'], using the first C input channels."""
+    def forward(
+        self,
+        x: Tensor,
+        bits: float,
+        out_channels: int | None = None,
+        scale_and_shift: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """[n, C, H, W] -> [n, out_channels, H', W'], using the first C input channels.
+
+        Each output channel can be scaled and shifted, [out_channels] both, at no further pass.
+        """
         weight = self.weight[:out_channels, : x.shape[1]]
         if bits != BITS.full:
             weight = round_weight(weight, int(bits))
             step = self.steps[BITS.index(bits)]
             x = round_activation(x, step, int(bits), self.signed)
-        return functional.conv2d(x, weight, stride=self.stride, padding=self.padding)
+        bias = None
+        if scale_and_shift is not None:
+            scale, bias = scale_and_shift
+            weight = weight * scale.view(-1, 1, 1, 1)
+        return functional.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
 
 
 def round_weight(weight: Tensor, bits: int) -> Tensor:

@@ -10,11 +10,11 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional
 
-from penstock.backbones.backbone import Backbone, Call
+from penstock.backbones.backbone import Argument, Backbone, Call
 from penstock.backbones.block import Block
 from penstock.backbones.errors import InputError
 from penstock.backbones.knob import BITS, RUN, WIDTH
-from penstock.backbones.normalization import ImageNorm, SettingNorm
+from penstock.backbones.normalization import ImageNorm, SettingNorm, convolve_and_normalise
 from penstock.backbones.precision import Convolution
 
 
@@ -34,9 +34,10 @@ class Stem(Block):
     def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:
         """[n, C, H, W] in [0, 1] -> [n, channels, H, W], or half of H and W if pooled."""
         bits = setting.get("bits", BITS.full)
-        x = self.convolution(self.images(x), bits)
-        x = functional.relu(self.norm(x, WIDTH.full, bits), inplace=True)
-        return functional.max_pool2d(x, 2) if self.pool else x
+        x = convolve_and_normalise(self.convolution, self.norm, self.images(x), WIDTH.full, bits)
+        if self.pool:
+            x = functional.max_pool2d(x, 2)  # before the ReLU, with which it commutes: less to do
+        return functional.relu(x, inplace=True)
 
 
 @final
@@ -63,12 +64,12 @@ class BasicBlock(Block):
             return x
         width, bits = setting.get("width", WIDTH.full), setting.get("bits", BITS.full)
         hidden = max(1, round(self.hidden * width))
-        y = self.first_norm(self.first(x, bits, hidden), width, bits)
+        y = convolve_and_normalise(self.first, self.first_norm, x, width, bits, hidden)
         y = functional.relu(y, inplace=True)
-        y = self.second_norm(self.second(y, bits), width, bits)
+        y = convolve_and_normalise(self.second, self.second_norm, y, width, bits)
         if self.shortcut is not None:
-            x = self.shortcut_norm(self.shortcut(x, bits), width, bits)
-        return functional.relu(y + x, inplace=True)
+            x = convolve_and_normalise(self.shortcut, self.shortcut_norm, x, width, bits)
+        return functional.relu(y.add_(x), inplace=True)
 
 
 @final
@@ -92,65 +93,98 @@ def resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
-    pool: bool = False,
-    channels: Sequence[int] = (16, 32, 64),
 ) -> Backbone:
-    """A residual network of 6n + 2 layers for images of 8 to 64 pixels.
+    """A residual network of 6n + 2 layers for images of 8 to 64 pixels, an exit after each stage.
 
     Args:
         depth: 8, 14, 20, ... 110; three stages of n blocks.
-        width: 1.0 gives the stages the channels of `channels`, 0.5 half as many.
+        width: 1.0 gives 16, 32 and 64 channels, 0.5 half as many.
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
-        pool: halve the resolution after the stem, which quarters the work of every block; meant
-            for more channels. Not in He et al.
-        channels: of the three stages; multiples of 16 are fastest.
 
     Raises:
-        InputError: for a depth, size or number of channels outside the family.
+        InputError: for a depth or size outside the family.
 
     >>> resnet(8, 0.5, in_channels=1, size=8).depth
     3
     """
     if depth % 6 != 2 or not 8 <= depth <= 110:
         raise InputError(f"a resnet has a depth of 8, 14, 20, ... 110 (6n + 2), got {depth}")
-    if not 8 <= size <= 64 or in_channels not in (1, 3):
-        raise InputError(
-            "a resnet takes images of 8 to 64 pixels with 1 or 3 channels, "
-            f"got {size} pixels and {in_channels} channels; pass size= and channels= to convert"
-        )
-    if len(channels) != 3 or min(channels) < 1:
-        raise InputError(
-            f"a resnet has three stages of one or more channels, got channels={list(channels)}; "
-            "pass three numbers, such as [16, 32, 64]"
-        )
-    stages = [max(4, round(count * width)) for count in channels]
-    blocks: list[Block] = []
-    heads: list[Block | None] = []
-    before, per_stage = stages[0], (depth - 2) // 6
-    for stage, after in enumerate(stages):
-        for index in range(per_stage):
-            stride = 2 if stage > 0 and index == 0 else 1
-            blocks.append(BasicBlock(before, after, stride=stride))
-            before = after
-            heads.append(Head(after, classes) if index == per_stage - 1 else None)
-    arguments: dict[str, float | int | str | bool | list[int]] = {
-        "depth": depth,
-        "width": width,
-        "in_channels": in_channels,
-        "size": size,
-        "classes": classes,
-        "pool": pool,
-        "channels": list(channels),
-    }
-    return Backbone(
-        Stem(in_channels, stages[0], pool=pool),
-        blocks,
-        heads,
-        shape=(in_channels, size, size),
+    n = (depth - 2) // 6
+    return _stack(
+        Call("penstock.backbones:resnet", {"depth": depth, "width": width}),
+        channels=[max(4, round(count * width)) for count in (16, 32, 64)],
+        blocks=(n, n, n),
+        strides=(1, 2, 2),
+        exits=(n - 1, 2 * n - 1),
+        pool=False,
+        in_channels=in_channels,
+        size=size,
         classes=classes,
-        call=Call("penstock.backbones:resnet", arguments),
+    )
+
+
+def staged_resnet(
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[int],
+    *,
+    exits: Sequence[int] = (),
+    pool: bool = False,
+    in_channels: int = 3,
+    size: int = 32,
+    classes: int = 10,
+) -> Backbone:
+    """A residual network of any stages, for images of 8 to 64 pixels.
+
+    Early exits pay where the image has shrunk soon and much work is left behind them, as in Huang
+    et al., Multi-Scale Dense Networks (ICLR 2018): a first stage of one block, then long ones.
+
+    Args:
+        channels: of each stage; the stem has those of the first. Multiples of 16 are fastest.
+        blocks: how many each stage has.
+        strides: of the first block of each stage; 2 halves the resolution.
+        exits: the blocks, counted from 0, after which there is a head; the last always has one.
+        pool: halve the resolution after the stem, which quarters the work of every block.
+        in_channels: 1 (grey) or 3 (colour).
+        size: height and width of the images.
+        classes: how many answers there are.
+
+    Raises:
+        InputError: if the stages do not agree in number, or a number is out of range.
+
+    >>> staged_resnet([8, 16], [1, 2], [1, 2], exits=[1], size=8).depth
+    3
+    """
+    arguments: dict[str, Argument] = {
+        "channels": list(channels),
+        "blocks": list(blocks),
+        "strides": list(strides),
+        "exits": list(exits),
+        "pool": pool,
+    }
+    if not 1 <= len(channels) == len(blocks) == len(strides) or min(*channels, *blocks) < 1:
+        raise InputError(
+            "channels, blocks and strides give one number of 1 or more for each stage, got "
+            f"channels={list(channels)}, blocks={list(blocks)} and strides={list(strides)}; "
+            "make them equally long"
+        )
+    if not set(strides) <= {1, 2} or not set(exits) <= set(range(sum(blocks))):
+        raise InputError(
+            f"strides are 1 or 2 and exits lie from 0 to {sum(blocks) - 1}, got "
+            f"strides={list(strides)} and exits={list(exits)}; choose among these"
+        )
+    return _stack(
+        Call("penstock.backbones:staged_resnet", arguments),
+        channels=channels,
+        blocks=blocks,
+        strides=strides,
+        exits=exits,
+        pool=pool,
+        in_channels=in_channels,
+        size=size,
+        classes=classes,
     )
 
 
@@ -160,4 +194,41 @@ def tiny_resnet(
     """A residual network of 8, 16 and 32 channels, for tests and for 8x8 digits."""
     return resnet(
         6 * blocks_per_stage + 2, 0.5, in_channels=in_channels, size=size, classes=classes
+    )
+
+
+def _stack(
+    call: Call,
+    *,
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[int],
+    exits: Sequence[int],
+    pool: bool,
+    in_channels: int,
+    size: int,
+    classes: int,
+) -> Backbone:
+    """Stem, stages and heads; `call` lacks the arguments that are about images."""
+    if not 8 <= size <= 64 or in_channels not in (1, 3):
+        raise InputError(
+            "a resnet takes images of 8 to 64 pixels with 1 or 3 channels, "
+            f"got {size} pixels and {in_channels} channels; pass size= and channels= to convert"
+        )
+    bodies: list[Block] = []
+    heads: list[Block | None] = []
+    before, last = channels[0], sum(blocks) - 1
+    for after, count, stride in zip(channels, blocks, strides, strict=True):
+        for index in range(count):
+            bodies.append(BasicBlock(before, after, stride=1 if index else stride))
+            before, number = after, len(heads)
+            heads.append(Head(after, classes) if number in exits or number == last else None)
+    about = {"in_channels": in_channels, "size": size, "classes": classes}
+    return Backbone(
+        Stem(in_channels, channels[0], pool=pool),
+        bodies,
+        heads,
+        shape=(in_channels, size, size),
+        classes=classes,
+        call=Call(call.builder, {**call.arguments, **about}),
     )

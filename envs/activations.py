@@ -47,7 +47,11 @@ class Activations:
 
     def take(self, shape: tuple[int, ...], rows: Rows) -> Tensor:
         """The activations [n, C, H, W] of some lanes, of shape (C, H, W)."""
-        return self._rows[shape][rows]
+        everyone = self._rows[shape]
+        if isinstance(rows, slice):
+            return everyone
+        # With channels last in memory a lane is one stretch, and copied as such.
+        return everyone.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
     def put(self, shape: tuple[int, ...], rows: Rows, x: Tensor) -> None:
         """Let some lanes stand at x, [n, C, H, W]."""

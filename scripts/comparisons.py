@@ -17,12 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from penstock.backbones import (
-    FULL,
+    EXIT,
     RUN,
     WIDTH,
     Backbone,
     Images,
-    InputError,
     Setting,
     every_setting,
     restrict,
@@ -151,16 +150,16 @@ def against_naive(case: Case) -> Figures:
 def against_masks(case: Case) -> Figures:
     """Wall-clock time that is left when work is left out, in groups and with masks.
 
-    Each lane draws `run` and `width` anew at every block, other knobs stay full and nobody exits.
+    Each lane draws `run`, `width` and whether to go on anew at every block; other knobs stay full.
     The draws are tilted towards cheap or dear choices until the multiplications of all lanes are
     a share of the full network's. The environment runs groups, and so leaves the rest out; masks
-    give the blocks the same decisions as tensors [N], and compute everything. Each time is divided
-    by that of the same way at full: the environment with every lane at full, the blocks with masks
-    that say full. Masks at full cost more than the plain network, `masked_full_over_forward`
-    times: each block computes every width, as it has other statistics for each.
+    give the blocks the same decisions as tensors [N], compute everything, and pick the answer of
+    each lane's exit. Each time is divided by that of the same way at full: the environment with
+    every lane at full, the blocks with masks that say full. Masks at full cost more than the plain
+    network, `masked_full_over_forward` times: each block computes every width, as it has other
+    statistics for each.
     """
     lanes = case.lanes(controller=None)
-    n, full_macs = lanes.n, float(lanes.full.macs)
     actions = {"full": full_actions(lanes)}
     actions |= {str(share): tilted_actions(lanes, share, case.rng()) for share in SHARES}
     masks = {name: as_masks(lanes, each) for name, each in actions.items()}
@@ -168,10 +167,14 @@ def against_masks(case: Case) -> Figures:
     mac_share, difference = {}, 0.0
     for name in actions:
         tasks[f"grouped {name}"] = partial(walk, lanes, actions[name])
-        tasks[f"masked {name}"] = partial(forward, case, masks[name])
         outcomes = walk(lanes, actions[name])
-        mac_share[name] = float(outcomes.cost[:, RESOURCES.index("macs")].sum()) / (n * full_macs)
-        apart = lanes.logits - forward(case, masks[name])
+        macs = sum(float(o.cost[:, RESOURCES.index("macs")].sum()) for o in outcomes)
+        mac_share[name] = macs / (lanes.n * float(lanes.full.macs))
+        exits = torch.empty(lanes.n, dtype=torch.int64)
+        for each in outcomes:
+            exits[each.lanes] = each.exit
+        tasks[f"masked {name}"] = partial(masked, case, masks[name], exits)
+        apart = lanes.logits - masked(case, masks[name], exits)
         difference = max(difference, float(apart.abs().max()))
     seconds = medians("part of the work", tasks, case.repeats)
     shares = [str(share) for share in SHARES]
@@ -199,24 +202,37 @@ def medians(what: str, tasks: Mapping[str, Callable[[], object]], repeats: int) 
 
 
 @torch.no_grad()
-def forward(
-    case: Case, masks: Sequence[Setting] | None = None, *, channels_last: bool = True
-) -> Tensor:
+def forward(case: Case, *, channels_last: bool = True) -> Tensor:
     """The network alone, one batch from uint8 pixels to the last answer, [N, classes]."""
-    images = case.images.pixels.float() / 255
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    images = images.contiguous(memory_format=layout)
-    logits: Tensor = case.backbone.eval()(images, masks or FULL)
+    logits: Tensor = case.backbone.eval()(_floats(case.images, channels_last))
     return logits
 
 
-def walk(lanes: Lanes, actions: Tensor) -> Outcomes:
+@torch.no_grad()
+def masked(case: Case, masks: Sequence[Setting], exits: Tensor) -> Tensor:
+    """Everything computed; of all answers that of each lane's exit, [N, classes].
+
+    Args:
+        case: the network and its N images.
+        masks: tensors [N] for each block.
+        exits: the blocks after which the lanes leave, [N].
+    """
+    answers = case.backbone.eval().answers(_floats(case.images), masks)
+    places = torch.tensor(list(answers))
+    which = torch.searchsorted(places, exits)
+    return torch.stack(list(answers.values()))[which, torch.arange(len(exits))]
+
+
+def _floats(images: Images, channels_last: bool = True) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return (images.pixels.float() / 255).contiguous(memory_format=layout)
+
+
+def walk(lanes: Lanes, actions: Tensor) -> list[Outcomes]:
     """The environment from uint8 pixels to the answers of all lanes, by actions [D, N, K]."""
     everyone = torch.arange(lanes.n)
     lanes.start(everyone, everyone.unsqueeze(1), price=lanes.stream.price[1])
-    for each in actions:
-        step = lanes.step(each)
-    return step.outcomes
+    return [lanes.step(each).outcomes for each in actions]
 
 
 def full_actions(lanes: Lanes) -> Tensor:
@@ -226,40 +242,45 @@ def full_actions(lanes: Lanes) -> Tensor:
 
 
 def tilted_actions(lanes: Lanes, share: float, rng: torch.Generator) -> Tensor:
-    """Random `run` and `width` whose multiplications are a share of the full network's, [D, N, K].
+    """Random choices whose multiplications are a share of the full network's, [D, N, K].
 
-    Choice i of a knob with m choices has probability proportional to exp(tilt * i / (m - 1)); the
-    tilt is found by bisection, on one set of uniform draws.
-
-    Raises:
-        InputError: if the backbone has neither knob.
+    Turned are `exit`, wherever a head was just run, `run` and `width`. Choice i of a knob with m
+    choices has probability proportional to exp(tilt * i / (m - 1)); the tilt is found by bisection,
+    on one set of uniform draws.
     """
     backbone, depth = lanes.backbone, lanes.backbone.depth
-    places = [i for i, knob in enumerate(lanes.knobs) if knob in (RUN, WIDTH)]
+    places = [i for i, knob in enumerate(lanes.knobs) if knob in (EXIT, RUN, WIDTH)]
     knobs = [lanes.knobs[i] for i in places]
-    if not knobs:
-        raise InputError("the comparison turns run and width, and this backbone has neither")
     shapes = activation_shapes(backbone)
-    counts = [
-        [work(block, restrict(s, block), shape).macs for s in every_setting(knobs)]
-        for block, shape in zip(map(backbone.block, range(depth)), shapes, strict=False)
-    ]
-    macs = torch.tensor(counts, dtype=torch.float64).view(depth, *(len(k.choices) for k in knobs))
+    counts, may_leave = [], torch.zeros(depth, 1, dtype=torch.bool)
+    for index in range(depth):
+        block, head = backbone.block(index), backbone.head(index)
+        answer = work(head, {}, shapes[index + 1]).macs if head else 0
+        may_leave[index + 1 :][:1] = head is not None
+        counts += [
+            work(block, restrict(s, block), shapes[index]).macs + answer
+            for s in every_setting(knobs[1:])
+        ]
+    macs = torch.tensor(counts, dtype=torch.float64).view(
+        depth, *(len(k.choices) for k in knobs[1:])
+    )
     full_macs = float(lanes.full.macs)
-    fixed = full_macs - float(macs.flatten(1)[:, -1].sum())  # stem and heads
+    fixed = full_macs - float(macs.flatten(1)[:, -1].sum())  # the stem
     uniform = torch.rand(len(knobs), depth, lanes.n, generator=rng)
 
-    def draw(tilt: float) -> list[Tensor]:
+    def draw(tilt: float) -> tuple[list[Tensor], float]:
         edges = [torch.linspace(0, tilt, len(k.choices)).softmax(0).cumsum(0) for k in knobs]
-        return [torch.bucketize(u, e[:-1]) for u, e in zip(uniform, edges, strict=True)]
+        chosen = [torch.bucketize(u, e[:-1]) for u, e in zip(uniform, edges, strict=True)]
+        goes_on = (chosen[0] == 1) | ~may_leave
+        done = macs[torch.arange(depth).unsqueeze(1), *chosen[1:]] * goes_on.cumprod(dim=0)
+        return [goes_on.long(), *chosen[1:]], (fixed + float(done.sum(dim=0).mean())) / full_macs
 
     low, high = -30.0, 30.0
     for _ in range(40):
         middle = (low + high) / 2
-        spent = macs[torch.arange(depth).unsqueeze(1), *draw(middle)].sum(dim=0).mean()
-        low, high = (low, middle) if (fixed + float(spent)) / full_macs > share else (middle, high)
+        low, high = (low, middle) if draw(middle)[1] > share else (middle, high)
     actions = full_actions(lanes)
-    actions[:, :, places] = torch.stack(draw(low), dim=2)
+    actions[:, :, places] = torch.stack(draw(low)[0], dim=2)
     return actions
 
 

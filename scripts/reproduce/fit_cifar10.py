@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from penstock.backbones import load_data, resnet, save
+from penstock.backbones import load_data, save, staged_resnet
 from penstock.backbones.training import Fitting, fit
 
 
@@ -36,14 +36,23 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     torch.manual_seed(arguments.seed)
     data = load_data(arguments.data)
-    backbone = resnet(depth=14, channels=(48, 96, 128), pool=True)
+    backbone = staged_resnet(
+        channels=(32, 64, 96, 112),
+        blocks=(1, 2, 3, 1),
+        strides=(1, 2, 1, 2),
+        exits=(1, 2, 3, 4, 5),
+        pool=True,
+    )
     fitting = Fitting(
-        epochs=30,
+        epochs=54,
         learning_rate=0.15,
-        shift=3,
-        full_share=0.35,
+        warm_up=0.2,
+        exit_weight=0.2,
+        full_share=0.72,
+        skip_share=0.3,
+        part_share=0.4,
         start_size=0.5,
-        full_size_from=0.65,
+        full_size_from=0.6,
     )
     fit(
         backbone,

@@ -4,7 +4,20 @@ from typing import Any
 import pytest
 import torch
 
-from penstock.backbones import BITS, EXIT, RUN, WIDTH, InputError, build, resnet, tiny_resnet, work
+from penstock.backbones import (
+    BITS,
+    EXIT,
+    RUN,
+    WIDTH,
+    Call,
+    InputError,
+    build,
+    resnet,
+    staged_resnet,
+    tiny_resnet,
+    work,
+)
+from penstock.backbones.normalization import SettingNorm
 
 
 def images(n: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -28,7 +41,9 @@ def test_every_depth_learns_forward_and_backward(depth: int) -> None:
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("pool", [False, True])
 def test_every_image_shape(size: int, in_channels: int, pool: bool) -> None:
-    backbone = resnet(8, 0.25, in_channels=in_channels, size=size, pool=pool).eval()
+    backbone = staged_resnet(
+        [4, 8], [1, 1], [1, 2], in_channels=in_channels, size=size, pool=pool
+    ).eval()
     assert backbone.shape == (in_channels, size, size)
     with torch.no_grad():
         logits = backbone(images(2, backbone.shape), {"width": 0.5, "bits": 8, "run": 0})
@@ -127,8 +142,61 @@ def test_tiny_resnet_knows_how_it_was_built(arguments: Mapping[str, Any]) -> Non
     assert shapes[0] == shapes[1]
 
 
-def test_stages_have_the_channels_asked_for() -> None:
-    backbone = resnet(14, 0.5, channels=(8, 32, 48), in_channels=1, size=8)
-    assert [backbone.block(i).hidden for i in range(6)] == [4, 4, 16, 16, 24, 24]
-    with pytest.raises(InputError, match=r"three stages .* got channels=\[8, 16\]"):
-        resnet(14, channels=(8, 16))
+def test_stages_of_ones_own() -> None:
+    stages: dict[str, Any] = {
+        "channels": [4, 8, 12],
+        "blocks": [1, 2, 1],
+        "strides": [1, 2, 1],
+        "exits": [0, 2],
+        "pool": True,
+    }
+    backbone = staged_resnet(**stages, in_channels=1, size=9, classes=3).eval()
+    x, shapes = backbone.stem(images(2, backbone.shape), {}), []
+    for index in range(backbone.depth):
+        x = backbone.block(index)(x, {})
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes == [(4, 4, 4), (8, 2, 2), (8, 2, 2), (12, 2, 2)]
+    assert list(backbone.answers(images(2, backbone.shape))) == [0, 2, 3]
+    assert backbone.call == Call(
+        "penstock.backbones:staged_resnet", {**stages, "in_channels": 1, "size": 9, "classes": 3}
+    )
+    again = build(backbone.call)
+    assert {n: t.shape for n, t in again.state_dict().items()} == {
+        n: t.shape for n, t in backbone.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"channels": [4]}, "one number of 1 or more for each stage"),
+        ({"channels": [], "blocks": [], "strides": []}, "one number of 1 or more"),
+        ({"blocks": [1, 0]}, "one number of 1 or more"),
+        ({"strides": [1, 3]}, "strides are 1 or 2 and exits lie from 0 to 2"),
+        ({"exits": [3]}, r"from 0 to 2, got strides=\[1, 2\] and exits=\[3\]"),
+    ],
+)
+def test_stages_that_make_no_network(wrong: dict[str, Any], said: str) -> None:
+    right: dict[str, Any] = {"channels": [4, 8], "blocks": [1, 2], "strides": [1, 2]}
+    with pytest.raises(InputError, match=said):
+        staged_resnet(**{**right, **wrong})
+
+
+@pytest.mark.parametrize("bits", BITS.choices)
+@pytest.mark.parametrize("width", WIDTH.choices)
+def test_folded_normalisation_changes_nothing(bits: float, width: float) -> None:
+    torch.manual_seed(0)
+    backbone = resnet(8, 0.5, size=32)
+    for layer in backbone.modules():
+        if isinstance(layer, SettingNorm):
+            layer.mean.normal_()
+            layer.variance.uniform_(0.5, 2)
+            layer.weight.data.normal_()
+            layer.bias.data.normal_()
+    backbone.eval()
+    x, setting = images(16, backbone.shape), {"width": width, "bits": bits}
+    with_gradients = backbone(x, setting)
+    with torch.no_grad():
+        folded = backbone(x, setting)
+    assert not torch.equal(folded, with_gradients)  # another order of additions: it was folded
+    torch.testing.assert_close(folded, with_gradients, atol=1e-4, rtol=1e-4)

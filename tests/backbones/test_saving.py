@@ -19,25 +19,27 @@ from penstock.backbones import (
     resnet,
     save,
     shipped,
+    staged_resnet,
     tiny_resnet,
 )
 from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.saving import read_tensors, write_tensors
 
 ARGUMENTS: dict[str, Any] = {
-    "depth": 8,
-    "width": 0.25,
+    "channels": [4, 8],
+    "blocks": [1, 2],
+    "strides": [1, 2],
+    "exits": [0],
+    "pool": True,
     "in_channels": 1,
     "size": 8,
     "classes": 3,
-    "pool": True,
-    "channels": [16, 32, 48],
 }
 
 
 def fitted() -> Backbone:
     """A backbone of which no number is as a builder leaves it."""
-    backbone = resnet(**ARGUMENTS)
+    backbone = staged_resnet(**ARGUMENTS)
     rng = torch.Generator().manual_seed(0)
     for tensor in backbone.state_dict().values():
         tensor.uniform_(0.1, 1, generator=rng)
@@ -74,7 +76,7 @@ def test_what_is_loaded_says_the_same(tmp_path: Path, setting: Mapping[str, floa
     save(backbone, tmp_path / "a" / "b.safetensors")
     loaded = load(tmp_path / "a" / "b.safetensors")
     assert not loaded.training
-    assert loaded.call == backbone.call == Call("penstock.backbones:resnet", ARGUMENTS)
+    assert loaded.call == backbone.call == Call("penstock.backbones:staged_resnet", ARGUMENTS)
     with torch.no_grad():
         assert torch.equal(loaded(images(), setting), backbone.eval()(images(), setting))
 
@@ -82,7 +84,7 @@ def test_what_is_loaded_says_the_same(tmp_path: Path, setting: Mapping[str, floa
 def test_builder_stands_in_the_metadata(tmp_path: Path) -> None:
     save(fitted(), tmp_path / "a.safetensors")
     _, metadata = read_tensors(tmp_path / "a.safetensors")
-    assert metadata["builder"] == "penstock.backbones:resnet"
+    assert metadata["builder"] == "penstock.backbones:staged_resnet"
     assert json.loads(metadata["arguments"]) == ARGUMENTS
 
 
@@ -212,7 +214,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path, value: float, name: str) ->
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save(fitted(), path)
-    rewritten(path, arguments=json.dumps(ARGUMENTS | {"width": 0.5}))
+    rewritten(path, arguments=json.dumps(ARGUMENTS | {"channels": [8, 8]}))
     with pytest.raises(InputError, match=r"not hold the weights of .*first that differs: stem\."):
         load(path)
 
