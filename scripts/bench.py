@@ -1,6 +1,7 @@
 """`penstock bench`: how fast the live environment is, all measured side by side in one run."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -104,7 +105,11 @@ def measure(case: Case) -> Figures:
 
 
 def startup(repeats: int = 3) -> Figures:
-    """Seconds of a fresh Python that imports the environments, and of `penstock list`."""
+    """Seconds of a fresh Python that imports the environments, and of `penstock list`.
+
+    Both find compiled bytecode, as after an installation.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     script = Path(sys.executable).with_name("penstock")
     by_hand = "import sys; from penstock.scripts.main import main; sys.exit(main())"
     penstock = [str(script)] if script.exists() else [sys.executable, "-c", by_hand]
@@ -113,7 +118,9 @@ def startup(repeats: int = 3) -> Figures:
         "list_s": [*penstock, "list"],
     }
     tasks = {
-        name: partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+        name: partial(
+            subprocess.run, command, check=True, stdout=subprocess.DEVNULL, env=environment
+        )
         for name, command in commands.items()
     }
     return {**medians("startup", tasks, repeats)}

@@ -29,6 +29,9 @@ class Source:
     """1 or 3; None leaves them."""
     validation_share: float = 0.1
     """Of the training images, on which prices and baselines are chosen."""
+    split_seed: int | None = None
+    """Picks them, and test images where there are none; None takes the run's seed. Weights that
+    are not fitted in the run need the split that they were fitted with."""
 
     def load(self, seed: int) -> Data:
         """The images, split."""
@@ -37,7 +40,7 @@ class Source:
             size=self.size,
             channels=self.channels,
             validation_share=self.validation_share,
-            seed=seed,
+            seed=seed if self.split_seed is None else self.split_seed,
         )
 
 

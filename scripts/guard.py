@@ -1,7 +1,8 @@
 """Where a command meets a person: arguments read, mistakes answered in one sentence."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 
 import tyro
@@ -17,8 +18,17 @@ def call(name: str, arguments: Sequence[str]) -> int:
     """
     module = import_module(f"penstock.scripts.{name}")
     options = tyro.cli(module.Arguments, args=list(arguments), prog=f"penstock {name}")
+    return guarded(partial(module.run, options))
+
+
+def guarded(task: Callable[[], object]) -> int:
+    """Run something.
+
+    Returns:
+        The exit status: 0, 2 for input that cannot be used, 130 when interrupted.
+    """
     try:
-        module.run(options)
+        task()
     except InputError as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 2

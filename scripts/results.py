@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from penstock.backbones import InputError
 from penstock.scripts.run import provenance, write_json
 
 FOLDER = Path("docs/results")
@@ -48,6 +49,54 @@ def write_claims(topic: str, claims: Sequence[Claim]) -> Path:
     for claim in claims:
         print(f"{'met    ' if claim.met else 'NOT met'}  {sentence(asdict(claim))}")
     return path
+
+
+def mean_gap(
+    tables: Sequence[Mapping[str, Any]], control: str
+) -> tuple[float, tuple[float, float], str]:
+    """The gap between policy and control over runs, in points.
+
+    Seeds share test images: the mean is taken to be no surer than one run.
+
+    Args:
+        tables: evaluation.json of each run.
+        control: name of a row.
+
+    Returns:
+        The mean, its 95 % interval, and the gaps of the runs as text.
+
+    Raises:
+        InputError: if a run has no such row.
+    """
+    gaps = [gap for table in tables for gap in table["gaps"] if gap["control"] == control]
+    if len(gaps) < len(tables):
+        raise InputError(
+            f"every run should have a row {control!r}, {len(tables) - len(gaps)} have none; "
+            "judge them again at a higher budget"
+        )
+    ends = [(100 * gap["interval"][0], 100 * gap["interval"][1]) for gap in gaps]
+    mean = 100 * sum(gap["gap"] for gap in gaps) / len(gaps)
+    half = sum(high - low for low, high in ends) / 2 / len(gaps)
+    each = ", ".join(
+        f"{100 * gap['gap']:+.2f} [{low:.2f}, {high:.2f}]"
+        for gap, (low, high) in zip(gaps, ends, strict=True)
+    )
+    return mean, (mean - half, mean + half), each
+
+
+def read_runs(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """What `penstock train` judged, of each run folder.
+
+    Raises:
+        InputError: if one was not finished.
+    """
+    unjudged = [str(run) for run in runs if not (run / "evaluation.json").is_file()]
+    if unjudged or not runs:
+        raise InputError(
+            f"expected finished runs with an evaluation.json, got {', '.join(unjudged) or 'none'}; "
+            "make them with penstock train"
+        )
+    return [json.loads((run / "evaluation.json").read_text()) for run in runs]
 
 
 def sentence(row: dict[str, object]) -> str:

@@ -3,6 +3,7 @@
 python scripts/reproduce/cifar10_backbone.py --data FOLDER
 """
 
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import tyro
 from penstock.backbones import BITS, RUN, WIDTH, Block, load_data, shipped, work
 from penstock.backbones.training import accuracies
 from penstock.envs.budget import activation_shapes
+from penstock.scripts.guard import guarded
 from penstock.scripts.results import Claim, write_claims
 
 NOISE = 0.005
@@ -89,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

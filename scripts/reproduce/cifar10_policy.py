@@ -1,10 +1,9 @@
-"""One learned policy on CIFAR-10, judged at half of the full network's energy and at hard budgets.
+"""Learned policies on CIFAR-10, judged at half of the full network's energy and at hard budgets.
 
-penstock train cifar10 --data FOLDER --out RUN
-python scripts/reproduce/cifar10_policy.py RUN --data FOLDER
-"""
+for seed in 0 1 2; do penstock train cifar10 --data FOLDER --seed $seed --out runs/cifar10-$seed; done
+python scripts/reproduce/cifar10_policy.py runs/cifar10-0 runs/cifar10-1 runs/cifar10-2 --data FOLDER
+"""  # noqa: E501
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from tyro.conf import Positional
 from penstock.agents.evaluation import FULL, HULL, MASK, POLICY, RANDOM, THRESHOLDS, meet
 from penstock.envs import Budget
 from penstock.scripts.evaluate import open_scene
-from penstock.scripts.results import FOLDER, Claim, write_claims
+from penstock.scripts.guard import guarded
+from penstock.scripts.results import FOLDER, Claim, mean_gap, read_runs, write_claims
 from penstock.scripts.table import written
 
 HARD = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -25,89 +25,72 @@ HARD = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True)
 class Arguments:
-    """Judge a CIFAR-10 policy."""
+    """Judge CIFAR-10 policies."""
 
-    run: Positional[Path]
-    """A folder that `penstock train cifar10` made."""
+    runs: Positional[tuple[Path, ...]]
+    """Folders that `penstock train cifar10` made with different seeds."""
     data: str
     """Folder with train.parquet and test.parquet, or the data set's name on the hub."""
-    topic: str = "cifar10_policy"
-    """Name of the record."""
 
 
 def main() -> None:
     """Open, judge, write down."""
     arguments = tyro.cli(Arguments)
-    judged = arguments.run / "evaluation.json"
-    if not judged.is_file():
-        sys.exit(f"expected a finished run with {judged}; make one with penstock train cifar10")
-    table = json.loads(judged.read_text())
-    gaps = {gap["control"]: gap for gap in table["gaps"]}
-    rows = {row["name"]: row for row in table["policies"]}
-    share = rows[POLICY]["energy_j"] / rows[FULL]["energy_j"]
-    policy, scene, experiment, seed = open_scene(str(arguments.run), arguments.data, None)
-    assert policy is not None
-    accuracies, violations = [], 0
-    with tqdm(desc="hard budgets", unit="image") as bar:
-        for limit in HARD:
-            budget = Budget("energy_j", limit, relative=True, kind="hard")
-            row, _ = meet(policy, scene, budget, seed=seed, progress=bar.update)
-            violations += row.violations
-            accuracies.append(row.accuracy)
+    tables = read_runs(arguments.runs)
+    seeds, machine = [table["seed"] for table in tables], tables[0]["machine"]
+    shares = []
+    for table in tables:
+        energy_j = {row["name"]: row["energy_j"] for row in table["policies"]}
+        shares.append(energy_j[POLICY] / energy_j[FULL])
+    hard = [hard_budgets(run, arguments.data) for run in arguments.runs]
 
-    def against(text: str, name: str, sign: float, target: float, comparison: str) -> Claim:
-        gap = gaps[name]
-        ends = sorted(100 * sign * end for end in gap["interval"])
-        return Claim(
-            text,
-            100 * sign * gap["gap"],
-            target,
-            comparison,  # type: ignore[arg-type]
-            name,
-            [seed],
-            experiment.machine,
-            (ends[0], ends[1]),
+    def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
+        return Claim(text, figure, target, comparison, control, seeds, machine)  # type: ignore[arg-type]
+
+    claims, lines = [], []
+    text = "mean energy of the policy as a share of the full 8-bit network's, %"
+    claims.append(claim(text, 100 * max(shares), 50.5, "<=", FULL))
+    for text, name, sign, target, comparison in (
+        ("points lost against the full network, mean of seeds", FULL, -1, 1.0, "<="),
+        ("points above the time-sharing hull, mean of seeds", HULL, 1, 1.0, ">="),
+        ("points above the best fixed mask, mean of seeds", MASK, 1, 1.0, ">="),
+        ("points above random, mean of seeds", RANDOM, 1, 0.0, ">="),
+        ("points below calibrated thresholds, mean of seeds", THRESHOLDS, -1, 0.3, "<="),
+    ):
+        mean, (low, high), each = mean_gap(tables, name)
+        ends = (low, high) if sign > 0 else (-high, -low)
+        claims.append(
+            Claim(text, sign * mean, target, comparison, name, seeds, machine, ends)  # type: ignore[arg-type]
         )
-
-    write_claims(
-        arguments.topic,
-        [
-            Claim(
-                "mean energy of the policy as a share of the full 8-bit network's, %",
-                100 * share,
-                50.5,
-                "<=",
-                FULL,
-                [seed],
-                experiment.machine,
-            ),
-            against("points lost against the full network", FULL, -1, 1.0, "<="),
-            against("points above the time-sharing hull", HULL, 1, 1.0, ">="),
-            against("points above the best fixed mask", MASK, 1, 1.0, ">="),
-            against("points above random", RANDOM, 1, 0.0, ">="),
-            against("points below calibrated thresholds", THRESHOLDS, -1, 0.3, "<="),
-            Claim(
-                "violations of hard budgets of 20, 35, 50, 65 and 80 %, all test images",
-                violations,
-                0,
-                "<=",
-                "none",
-                [seed],
-                experiment.machine,
-            ),
-        ],
-    )
-    hard = ", ".join(
-        f"{100 * accuracy:.2f} % at {100 * limit:.0f} %"
-        for limit, accuracy in zip(HARD, accuracies, strict=True)
-    )
+        lines.append(f"- Policy minus {name}, seeds {', '.join(map(str, seeds))}: {each}.")
+    text = "violations of hard budgets of 20, 35, 50, 65 and 80 %, all test images, all seeds"
+    claims.append(claim(text, sum(over for over, _ in hard), 0, "<=", "none"))
+    for seed, (_, accuracies) in zip(seeds, hard, strict=True):
+        each = ", ".join(
+            f"{100 * accuracy:.2f} % at {100 * limit:.0f} %"
+            for limit, accuracy in zip(HARD, accuracies, strict=True)
+        )
+        lines.append(f"- Accuracy under hard budgets, seed {seed}: {each}.")
+    write_claims("cifar10_policy", claims)
     note = (
         "Full means all blocks at full width and 8 bits, the dearest setting offered, so that the\n"
-        "saving is not that of going from 32 to 8 bits.\n\n"
-        f"```\n{written(table)}\n```\n\nAccuracy under hard budgets: {hard}.\n"
+        "saving is not that of going from 32 to 8 bits. The first run's table:\n\n"
+        f"```\n{written(tables[0])}\n```\n\n"
     )
-    (FOLDER / f"{arguments.topic}.md").write_text(note)
+    (FOLDER / "cifar10_policy.md").write_text(note + "\n".join(lines) + "\n")
+
+
+def hard_budgets(run: Path, data: str) -> tuple[int, list[float]]:
+    """Violations over all test images, and the accuracy at each of `HARD`."""
+    policy, scene, _, seed = open_scene(str(run), data, None)
+    assert policy is not None
+    rows = []
+    with tqdm(desc=f"hard budgets, {run.name}", unit="image") as bar:
+        for limit in HARD:
+            budget = Budget("energy_j", limit, relative=True, kind="hard")
+            rows.append(meet(policy, scene, budget, seed=seed, progress=bar.update)[0])
+    return sum(row.violations for row in rows), [row.accuracy for row in rows]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -5,6 +5,7 @@
 Takes about 90 minutes on two cores. Killed, it goes on from its last epoch when started again.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tyro
 
 from penstock.backbones import load_data, save, staged_resnet
 from penstock.backbones.training import Fitting, fit
+from penstock.scripts.guard import guarded
 
 
 @dataclass(frozen=True)
@@ -67,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -4,6 +4,7 @@ penstock train digits --out runs/demo
 python scripts/reproduce/ship_backbone.py runs/demo digits
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from penstock.backbones import save
+from penstock.scripts.guard import guarded
 from penstock.scripts.run import open_run
 
 
@@ -33,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

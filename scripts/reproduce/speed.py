@@ -3,9 +3,15 @@
 python scripts/reproduce/speed.py
 """
 
+import sys
+
 import tyro
 
+from penstock.backbones import shipped
+from penstock.hardware import build_machine
 from penstock.scripts.bench import Arguments, bench, table
+from penstock.scripts.comparisons import against_naive, random_case
+from penstock.scripts.guard import guarded
 from penstock.scripts.results import Claim, write_claims
 
 
@@ -14,6 +20,16 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     figures = bench(arguments)
     print(table(figures))
+    small = random_case(
+        shipped("digits"),
+        build_machine(arguments.machine),
+        lanes=arguments.lanes,
+        repeats=arguments.repeats,
+        seed=arguments.seed,
+    )
+    naive = {arguments.backbone: figures, "digits": against_naive(small)}
+    for name, each in naive.items():
+        print(f"live_env_over_naive, {name} network: {each['live_env_over_naive']:.1f}")
     where = f"{figures['cpu']}, {figures['threads']} threads"
 
     def claim(text: str, figure: object, target: float, comparison: str, control: str) -> Claim:
@@ -42,12 +58,15 @@ def main() -> None:
                 ">=",
                 "raw batched forward",
             ),
-            claim(
-                "live environment over a naive environment, same decisions",
-                figures["live_env_over_naive"],
-                20,
-                ">=",
-                "per-image environment in DummyVecEnv",
+            *(
+                claim(
+                    f"live environment over a naive environment, same decisions, {name} network",
+                    each["live_env_over_naive"],
+                    20,
+                    ">=",
+                    "per-image environment in DummyVecEnv",
+                )
+                for name, each in naive.items()
             ),
             claim(
                 "grouped wall-clock share over MAC share, at 50 %",
@@ -77,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -257,7 +257,7 @@ def test_builder_that_is_not_trusted(tmp_path: Path, builder: str) -> None:
 def test_module_can_be_trusted(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save(fitted(), path)
-    rewritten(path, builder="penstock.backbones.resnet:resnet")
+    rewritten(path, builder="penstock.backbones.resnet:staged_resnet")
     with pytest.raises(InputError, match="name that module as trusted if it is yours"):
         load(path)
     assert load(path, trusted=("penstock.backbones.resnet",)).classes == 3

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from penstock.backbones import InputError
 from penstock.scripts.guard import call
-from penstock.scripts.results import Claim, draw, write_claims
+from penstock.scripts.results import Claim, draw, mean_gap, read_runs, write_claims
+from penstock.scripts.run import write_json
 
 
 def penstock(*options: str) -> subprocess.CompletedProcess[str]:
@@ -52,3 +55,18 @@ def test_results_are_drawn_from_what_was_written(
     page = draw()
     assert "| points above | 1.5 | >= 1 | yes | hull | 0.5 to 2.5 | 0 | edge |" in page
     assert "| seconds | 3 | <= 2 | **no** |" in page
+
+
+def test_gaps_over_runs(tmp_path: Path) -> None:
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for run, gap in zip(runs, (0.01, 0.03), strict=True):
+        row = {"control": "random", "gap": gap, "interval": [gap - 0.01, gap + 0.03]}
+        write_json(run / "evaluation.json", {"gaps": [row]})
+    mean, ends, each = mean_gap(read_runs(runs), "random")
+    # No surer than one run, whose interval is 4 points wide.
+    assert (mean, ends) == (pytest.approx(2.0), pytest.approx((0.0, 4.0)))
+    assert each == "+1.00 [0.00, 4.00], +3.00 [2.00, 6.00]"
+    with pytest.raises(InputError, match="row 'hull', 2 have none"):
+        mean_gap(read_runs(runs), "hull")
+    with pytest.raises(InputError, match=r"evaluation.json, got .*/c; make them"):
+        read_runs([*runs, tmp_path / "c"])

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from penstock.backbones import InputError
-from penstock.scripts.experiment import Experiment, experiment_names, read_experiment
+from penstock.scripts.experiment import Experiment, Source, experiment_names, read_experiment
 from penstock.scripts.train import Arguments, override
 
 
@@ -45,3 +46,12 @@ def test_the_command_line_overrides() -> None:
     arguments = Arguments("digits", data="folder", machine="edge", steps=7)
     changed = override(Experiment(), arguments)
     assert (changed.data.name, changed.machine, changed.learner.steps) == ("folder", "edge", 7)
+
+
+def test_the_split_is_the_runs_unless_the_experiment_fixes_it() -> None:
+    def validation(split_seed: int | None, seed: int) -> torch.Tensor:
+        return Source(split_seed=split_seed).load(seed).validation.pixels
+
+    assert not torch.equal(validation(None, 0), validation(None, 1))
+    assert torch.equal(validation(0, 1), validation(None, 0))
+    assert read_experiment("cifar10").data.split_seed == 0
