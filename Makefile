@@ -6,6 +6,7 @@ RUN ?= runs/demo
 .PHONY: demo test results clean
 
 demo: $(VENV)/installed  ## train on digits, judge, and draw accuracy against cost
+	test ! -e "$(RUN)" || test -e "$(RUN)/experiment.json"  # RUN is removed: a run, nothing else
 	rm -rf "$(RUN)"
 	"$(VENV)/bin/penstock" train digits --out "$(RUN)"
 	@echo "Accuracy against cost: $(RUN)/frontier.png"
@@ -18,7 +19,7 @@ test: $(VENV)/installed  ## every check that a change must pass
 	"$(VENV)/bin/lint-imports"
 	"$(VENV)/bin/pytest" -n 2
 
-results: $(VENV)/installed  ## docs/results.md and its pictures, from the recorded numbers
+results: $(VENV)/installed  ## docs/results.md from the recorded numbers
 	"$(VENV)/bin/python" scripts/reproduce/draw_results.py
 
 clean:  ## all that the commands above left here, but no run of yours

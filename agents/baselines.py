@@ -14,10 +14,16 @@ from penstock.hardware import RESOURCES
 
 @final
 class Random:
-    """Each knob at full with a probability, else anywhere: what looking at inputs must beat."""
+    """Each knob at one end with a probability, else anywhere: what looking at inputs must beat.
 
-    def __init__(self, sizes: tuple[int, ...], full_probability: float, seed: int = 0) -> None:
-        self.sizes, self.full_probability = sizes, full_probability
+    Args:
+        sizes: how many choices each knob has.
+        tilt: from -1 to 1: the probability of the dearest choice, or, negative, the cheapest.
+        seed: of the draws.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], tilt: float, seed: int = 0) -> None:
+        self.sizes, self.tilt = sizes, tilt
         self.rng = np.random.default_rng(seed)
 
     def predict(
@@ -30,8 +36,9 @@ class Random:
         """A draw for every lane and knob."""
         n = len(observation)
         chance = self.rng.integers(0, self.sizes, (n, len(self.sizes)))
-        full = self.rng.random(chance.shape) < self.full_probability
-        return np.where(full, np.array(self.sizes) - 1, chance), state
+        tilted = self.rng.random(chance.shape) < abs(self.tilt)
+        end = np.array(self.sizes) - 1 if self.tilt > 0 else 0
+        return np.where(tilted, end, chance), state
 
 
 @final
@@ -88,15 +95,17 @@ def thresholds(lanes: Lanes, statics: Statics, budget: float, resource: str) -> 
     for number, setting in enumerate(uniform_settings(lanes)):
         exits = statics.take((statics.settings == number) & ~statics.masks)
         cost = exits.cost[:, :, RESOURCES.index(resource)]
-        if cost.shape[1] < len(places) or cost[:, 0].mean() > budget:
+        if cost.shape[1] == 0 or cost[:, 0].mean() > budget:
             continue
         cuts = _calibrated(exits.confidence, cost, budget)
         rows, taken = np.arange(len(cost)), first_exit(cuts, exits.confidence)
         accuracy = float(exits.right[rows, taken].mean())
         if best is None or accuracy > best[0]:
             at = [np.inf] * lanes.backbone.depth
-            for cut, place in zip(cuts[:-1], places[:-1], strict=True):
-                at[place + 1] = float(cut)
+            # A hard budget may leave the first exits alone; then the last of them takes everyone.
+            for cut, place in zip(cuts, places[: len(cuts)], strict=True):
+                if place + 1 < len(at):
+                    at[place + 1] = float(cut)
             chosen = (knob.index(setting.get(knob.name, knob.full)) for knob in lanes.offered)
             rule = Thresholds((1, *chosen), layout.where("first"), layout.block, tuple(at))
             best = (accuracy, rule)

@@ -1,7 +1,7 @@
 """Judging a policy on test images among everything that needs no learning."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ def evaluate(
     Everything that is chosen (price, thresholds, mask, mix, chance) is chosen on validation images,
     to meet the mean cost that the policy turned out to have on test images. A hard budget is put on
     every way of deciding that takes decisions; of the static configurations only those take part
-    that meet a hard budget per input on every recorded input.
+    that meet it on all validation images.
 
     Args:
         policy: None judges the baselines alone.
@@ -155,31 +155,33 @@ def evaluate(
     last = np.zeros(len(unseen.names), dtype=np.bool_)
     last[np.flatnonzero(~unseen.masks)[-1]] = True
     full = unseen.take(last)
-    over = 0
-    if budget.kind == "hard" and budget.per == "input":
-        resource, most = RESOURCES.index(budget.resource), limit * (1 + SLACK)
-        over = int((full.cost[:count, 0, resource] > most).sum())
-        fits: NDArray[np.bool_] = np.asarray(np.all(seen.cost[:, :, resource] <= most, axis=0))
-        if fits.any():
-            seen, unseen = seen.take(fits), unseen.take(fits)
-    rows.append(replace(_static(FULL, full, 0, count), violations=over))
+    resource = RESOURCES.index(budget.resource)
+
+    def control(name: str, right: Array, cost: Array) -> Judged:
+        over = exceeded(cost[:, resource, None], budget, limit, length)
+        return Judged(name, right[:count], cost[:count], int(over[:count].sum()))
+
+    fits = ~exceeded(seen.cost[:, :, resource], budget, limit, length).any(axis=0)
+    if fits.any():
+        seen, unseen = seen.take(fits), unseen.take(fits)
+    rows.append(control(FULL, *_mixed(full, 0, 0, 0.0)))
     cost, accuracy = seen.mean(budget.resource)
     matched = max(matched, float(cost.min()))
     rows.append(_random(scene, matched, budget.resource, seed, progress))
     a, b, share = hull(cost, accuracy, matched)
-    mixed = _mixed(HULL, unseen, a, b, share, count)
+    mixed = control(HULL, *_mixed(unseen, a, b, share))
     rows.append(mixed)
     masks = seen.masks & (cost <= matched)
     if masks.any():
         best = int(np.flatnonzero(masks)[accuracy[masks].argmax()])
-        rows.append(_static(MASK, unseen, best, count))
+        rows.append(control(MASK, *_mixed(unseen, best, best, 0.0)))
     rule = thresholds(free, seen, matched, budget.resource)
     if rule is not None:
         rows.append(_judged(THRESHOLDS, play(rule, test, progress=progress), test.knobs))
-    right, spent = oracle(unseen.right, unseen.cost, matched, budget.resource)
-    rows.append(Judged(ORACLE, right[:count], spent[:count], 0))
+    rows.append(control(ORACLE, *oracle(unseen.right, unseen.cost, matched, budget.resource)))
     on_front = front(cost, accuracy) & ~seen.masks
-    rows += [_static(seen.names[i], unseen, int(i), count) for i in np.flatnonzero(on_front)]
+    for i in np.flatnonzero(on_front).tolist():
+        rows.append(control(seen.names[i], *_mixed(unseen, i, i, 0.0)))
 
     gaps: list[Gap] = []
     score = None
@@ -219,6 +221,24 @@ def meet(
     return _judged(POLICY, play(policy, test, price=price, progress=progress), lanes.knobs), price
 
 
+def exceeded(cost: Array, budget: Budget, limit: float, length: int) -> NDArray[np.bool_]:
+    """Which inputs exceeded a hard budget, [I, A]; none did an average one.
+
+    Args:
+        cost: of the budget's resource, [I, A] for A ways of deciding.
+        budget: whether it is hard, and per what.
+        limit: in the unit of the resource.
+        length: inputs of a stream, one after the other.
+    """
+    if budget.kind != "hard":
+        return np.zeros(cost.shape, dtype=np.bool_)
+    if budget.per == "stream":
+        whole = cost[: len(cost) // length * length].reshape(-1, length, cost.shape[1])
+        cost = whole.cumsum(axis=1).reshape(-1, cost.shape[1])
+    over: NDArray[np.bool_] = cost > limit * (1 + 2 * SLACK)
+    return over
+
+
 def interval(differences: Array, *, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """95 % of the means of paired differences [I], by the bootstrap over images."""
     rng = np.random.default_rng(seed)
@@ -251,25 +271,21 @@ def _judged(name: str, played: Played, knobs: Sequence[Knob]) -> Judged:
     return Judged(name, played.right, played.cost, int(played.over.sum()), made)
 
 
-def _static(name: str, statics: Statics, index: int, count: int) -> Judged:
-    right = statics.right[:count, index].astype(np.float64)
-    return Judged(name, right, statics.cost[:count, index], 0)
-
-
-def _mixed(name: str, statics: Statics, a: int, b: int, share: float, count: int) -> Judged:
-    right = (1 - share) * statics.right[:count, a] + share * statics.right[:count, b]
-    cost = (1 - share) * statics.cost[:count, a] + share * statics.cost[:count, b]
-    return Judged(name, right, cost, 0)
+def _mixed(statics: Statics, a: int, b: int, share: float) -> tuple[Array, Array]:
+    """Right answers [I] and costs [I, R] where a share of the inputs gets b and the others a."""
+    right = (1 - share) * statics.right[:, a] + share * statics.right[:, b]
+    cost = (1 - share) * statics.cost[:, a] + share * statics.cost[:, b]
+    return right, cost
 
 
 def _random(
     scene: Scene, matched: float, resource: str, seed: int, progress: Callable[[int], object]
 ) -> Judged:
-    """Chance, with the probability of full choices that spends `matched` on validation images."""
+    """Chance, tilted so that it spends `matched` on validation images."""
     few = scene.data.validation.take(torch.arange(min(1000, len(scene.data.validation))))
     validation = scene.with_validation(few).lanes("validation", learned=False, seed=seed)
-    low, high = 0.0, 1.0
-    for _ in range(8):
+    low, high = -1.0, 1.0
+    for _ in range(9):
         middle = (low + high) / 2
         spent = play(Random(sizes(validation), middle, seed), validation).mean(resource)
         low, high = (middle, high) if spent <= matched else (low, middle)

@@ -1,6 +1,7 @@
 """How a policy is learned: settings shared by all learners, and where they come from."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Literal
 
 from penstock.backbones import InputError
@@ -49,16 +50,33 @@ class Learner:
                 "steps, lanes, horizon, batch_size and epochs are at least 1, got "
                 f"{self.steps}, {self.lanes}, {self.horizon}, {self.batch_size}, {self.epochs}"
             )
+        if min(self.hidden, default=1) < 1:
+            raise InputError(
+                f"hidden layers have one unit or more, got {list(self.hidden)}; leave others out"
+            )
+        for name, low, high in (
+            ("learning_rate", 0.0, inf),
+            ("entropy", 0.0, inf),
+            ("discount", 0.0, 1.0),
+            ("trace", 0.0, 1.0),
+            ("checkpoint_s", 0.0, inf),
+        ):
+            value = getattr(self, name)
+            if not (isfinite(value) and low <= value <= high):
+                raise InputError(
+                    f"{name} of a learner lies from {low:g} to {high:g}, got {value}; "
+                    "choose one in between"
+                )
         if self.self_critical and self.discount != 1:
             raise InputError(
                 f"a self-critical reward needs discount = 1, got {self.discount}: with less, to "
                 "answer late would pay; set self_critical = false"
             )
         collected = self.lanes * self.horizon
-        if self.algorithm != "dqn" and collected % self.batch_size:
+        if self.algorithm != "dqn" and (self.batch_size < 2 or collected % self.batch_size):
             raise InputError(
-                f"batch_size should divide the {collected} decisions of an update (lanes times "
-                f"horizon), got {self.batch_size}; change one of the three"
+                f"batch_size should be at least 2 and divide the {collected} decisions of an "
+                f"update (lanes times horizon), got {self.batch_size}; change one of the three"
             )
 
     @property

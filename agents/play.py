@@ -11,7 +11,7 @@ from torch import Tensor
 
 from penstock.agents.policy import Policy, wants_masks
 from penstock.agents.statics import Array
-from penstock.backbones import InputError
+from penstock.backbones import Images, InputError
 from penstock.envs import Lanes, Outcomes
 from penstock.hardware import RESOURCES
 
@@ -24,7 +24,7 @@ class Played:
     cost: Array  # [I, R]
     over: NDArray[np.bool_]  # [I] whether a hard budget was exceeded
     exit: NDArray[np.int64]  # [I] the block after which the answer was given
-    choices: NDArray[np.int64]  # [I, D, K] index chosen, -1 where a block was not reached
+    choices: NDArray[np.int64]  # [I, D, K] index chosen, -1 where none was
     overruled: int
     """Decisions that were not allowed and were replaced."""
 
@@ -53,11 +53,7 @@ def play(
         InputError: if a stream is longer than there are images.
     """
     length = lanes.stream.inputs_per_episode
-    if len(lanes.images) < length:
-        raise InputError(
-            f"a stream of {length} inputs needs as many images, got {len(lanes.images)}; "
-            "give more images or shorter streams"
-        )
+    check_length(lanes.images, length)
     streams = torch.arange(len(lanes.images) // length * length).view(-1, length)
     waiting = 0
     found: list[Outcomes] = []
@@ -75,6 +71,15 @@ def play(
             found.append(outcomes)
             progress(len(outcomes.lanes))
     return _gather(found)
+
+
+def check_length(images: Images, length: int) -> None:
+    """Refuse streams of more inputs than there are images."""
+    if len(images) < length:
+        raise InputError(
+            f"a stream of {length} inputs needs as many images, got {len(images)}; "
+            "give more images or shorter streams"
+        )
 
 
 def policy_actions(

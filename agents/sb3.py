@@ -50,8 +50,9 @@ def train(
         environment.seed(seed + model.num_timesteps)
     left = learner.steps - model.num_timesteps
     if left > 0:
+        done = model.num_timesteps
+        watch = Watch(environment, learner, checkpoint, folder, about or {}, done)
         model.set_logger(configure(str(folder), ["tensorboard"]))
-        watch = Watch(environment, learner, checkpoint, folder, about or {})
         model.learn(left, callback=watch, reset_num_timesteps=False, log_interval=1)
         save_model(model, checkpoint, learner)
     return _policy(model, environment)

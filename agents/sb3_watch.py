@@ -30,11 +30,14 @@ class Watch(BaseCallback):
         checkpoint: Path,
         folder: Path,
         about: Mapping[str, Any],
+        first_step: int,
     ) -> None:
         super().__init__()
         self.environment, self.learner, self.checkpoint = environment, learner, checkpoint
         self.about = about
-        self.board = SummaryWriter(folder)
+        # Steps that a crash made and the checkpoint lacks are made again, and shown once.
+        # TensorBoard reads files by age: this one is older than those with the steps made again.
+        self.board = SummaryWriter(folder, purge_step=first_step + 1)
 
     def _on_training_start(self) -> None:
         rows = "\n".join(f"|{name}|{value}|" for name, value in self.about.items())

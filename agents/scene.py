@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from penstock.agents.play import check_length
 from penstock.backbones import Backbone, Data, Images
 from penstock.envs import Budget, Lanes, Stream
 from penstock.hardware import Machine
@@ -51,17 +52,36 @@ class Scene:
             seed=seed,
         )
 
+    def check(self, budget: Budget, *, learned: bool) -> None:
+        """Find out whether a policy, or the baselines alone, can be judged at a budget.
+
+        Raises:
+            InputError: if the budget is below the cheapest way to an answer, a stream is longer
+                than there are images, or whatever else an engine refuses.
+        """
+        scene = self.under(budget) if budget.kind == "hard" else self
+        length = self.stream.inputs_per_episode
+        for split in ("validation", "test"):
+            check_length(self.images(split), length)
+        lanes = scene.lanes("test", learned=learned, lanes=1)
+        lanes.prices.limit(budget, length)
+
     def under(self, budget: Budget) -> "Scene":
         """The same under a hard budget, beside those of the stream or in place of one like it.
 
         A policy sees what is left of it only if it saw that while it learned.
         """
-        like = [
-            b for b in self.stream.budgets if (b.resource, b.per) == (budget.resource, budget.per)
+
+        def like(other: Budget) -> bool:
+            return (other.resource, other.per) == (budget.resource, budget.per)
+
+        # In its place: a policy that sees what is left of several knows them by their order.
+        budgets = [
+            replace(budget, observed=b.observed) if like(b) else b for b in self.stream.budgets
         ]
-        others = tuple(b for b in self.stream.budgets if b not in like)
-        budget = replace(budget, observed=any(b.observed for b in like))
-        return replace(self, stream=replace(self.stream, budgets=(*others, budget)))
+        if not any(like(b) for b in self.stream.budgets):
+            budgets.append(replace(budget, observed=False))
+        return replace(self, stream=replace(self.stream, budgets=tuple(budgets)))
 
     def with_validation(self, images: Images) -> "Scene":
         """The same with other validation images."""

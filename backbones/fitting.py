@@ -51,7 +51,17 @@ class Fitting:
                 "epochs, batch_size and size_step are at least 1 and shift at least 0, got "
                 f"{self.epochs}, {self.batch_size}, {self.size_step} and {self.shift}; raise them"
             )
+        whole = self.batch_size - round(self.batch_size * self.skip_share)
+        if whole < 2:
+            raise InputError(
+                "two images or more of a batch should skip no block, got batch_size = "
+                f"{self.batch_size} and skip_share = {self.skip_share}; "
+                "raise one or lower the other"
+            )
         for name, most in (
+            ("learning_rate", math.inf),
+            ("weight_decay", math.inf),
+            ("exit_weight", math.inf),
             ("warm_up", 1.0),
             ("label_smoothing", 1.0),
             ("full_share", 1.0),
@@ -61,7 +71,7 @@ class Fitting:
             ("start_size", 1.0),
             ("full_size_from", 1.0),
         ):
-            if not 0 <= getattr(self, name) <= most:
+            if not (math.isfinite(getattr(self, name)) and 0 <= getattr(self, name) <= most):
                 raise InputError(
                     f"{name} of a fitting lies from 0 to {most:g}, got {getattr(self, name)}; "
                     "choose one in between"

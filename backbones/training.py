@@ -66,22 +66,7 @@ def fit(
         InputError: if the images do not fit the backbone or are fewer than a batch, or the
             checkpoint is of another recipe or backbone.
     """
-    if data.train.shape != backbone.shape or len(data.train.classes) != backbone.classes:
-        raise InputError(
-            f"the network takes images {backbone.shape} of {backbone.classes} classes, the data "
-            f"has {data.train.shape} of {len(data.train.classes)}; "
-            "change the backbone's arguments or the data's size and channels"
-        )
-    if fitting.shift >= backbone.shape[1]:
-        raise InputError(
-            f"images of {backbone.shape[1]} pixels are shifted by fewer, got a shift of "
-            f"{fitting.shift}; lower it"
-        )
-    if len(data.train) < fitting.batch_size:
-        raise InputError(
-            f"a batch of {fitting.batch_size} needs as many training images, got "
-            f"{len(data.train)}; give more images or a smaller batch_size"
-        )
+    check_fit(backbone, data, fitting)
     checkpoint = folder / "checkpoint.safetensors"
     recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train)})
     backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -121,6 +106,30 @@ def fit(
     backbone.to("cpu").eval()
     save(backbone, folder / "backbone.safetensors")
     return backbone
+
+
+def check_fit(backbone: Backbone, data: Data, fitting: Fitting) -> None:
+    """Find out whether `fit` can begin.
+
+    Raises:
+        InputError: if the images do not fit the backbone or the recipe.
+    """
+    if data.train.shape != backbone.shape or len(data.train.classes) != backbone.classes:
+        raise InputError(
+            f"the network takes images {backbone.shape} of {backbone.classes} classes, the data "
+            f"has {data.train.shape} of {len(data.train.classes)}; "
+            "change the backbone's arguments or the data's size and channels"
+        )
+    if fitting.shift >= backbone.shape[1]:
+        raise InputError(
+            f"images of {backbone.shape[1]} pixels are shifted by fewer, got a shift of "
+            f"{fitting.shift}; lower it"
+        )
+    if len(data.train) < fitting.batch_size:
+        raise InputError(
+            f"a batch of {fitting.batch_size} needs as many training images, got "
+            f"{len(data.train)}; give more images or a smaller batch_size"
+        )
 
 
 @torch.no_grad()

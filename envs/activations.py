@@ -51,6 +51,7 @@ class Activations:
         if isinstance(rows, slice):
             return everyone
         # With channels last in memory a lane is one stretch, and copied as such.
+        rows = rows.to(everyone.device)
         return everyone.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
     def put(self, shape: tuple[int, ...], rows: Rows, x: Tensor) -> None:

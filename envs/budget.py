@@ -156,6 +156,26 @@ class Prices:
         """[R]: enough for one input from stem to answer."""
         return self.stem + self.rest[0]
 
+    def limit(self, budget: Budget, inputs: int) -> float:
+        """A budget in the unit of its resource.
+
+        Args:
+            budget: of any kind.
+            inputs: in a stream.
+
+        Raises:
+            InputError: if it is below the cheapest way to an answer.
+        """
+        limit = budget.absolute(self.full)
+        answers = inputs if budget.per == "stream" else 1
+        cheapest = answers * float(self.cheapest[RESOURCES.index(budget.resource)])
+        if limit * (1 + SLACK) < cheapest:
+            raise InputError(
+                f"the budget of {limit:.6g} {budget.resource} per {budget.per} is below the "
+                f"cheapest path, which takes {cheapest:.6g}; raise it to at least that"
+            )
+        return limit
+
     def allowed(self, depth: Tensor, left: Tensor) -> Tensor:
         """Which choices keep every budget keepable: [N, T] bool, exit's two first.
 

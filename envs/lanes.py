@@ -179,8 +179,9 @@ class Lanes:
         for depth, at_depth in groupby(groups(running, code), lambda group: group[0] // settings):
             parts = [(number % settings, rows) for number, rows in at_depth]
             self._run(depth, parts, cost)
-        ran = running.nonzero().squeeze(1)
+        ran, left = running.nonzero().squeeze(1), leaving.nonzero().squeeze(1)
         self._choices[ran, self._depth[ran]] = chosen[ran]
+        self._choices[left, self._depth[left], 0] = chosen[left, 0]
         self._depth += running
         answered = leaving | (running & (self._depth == self.backbone.depth))
         self._ledger.pay(slice(None), cost)

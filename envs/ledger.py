@@ -5,7 +5,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from penstock.backbones import InputError
 from penstock.envs.activations import Rows
 from penstock.envs.budget import SLACK, Prices
 from penstock.envs.stream import Stream
@@ -27,7 +26,8 @@ class Ledger:
         self._per_input = torch.tensor([b.per == "input" for b in stream.budgets], dtype=torch.bool)
         self._observed = torch.tensor([b.observed for b in stream.budgets], dtype=torch.bool)
         self._cheapest = prices.cheapest[self._resources] * ~self._per_input  # [H]
-        self.limits = _limits(stream, prices)  # [H]
+        limits = [prices.limit(b, stream.inputs_per_episode) for b in stream.budgets]
+        self.limits = torch.tensor(limits, dtype=torch.float64)  # [H]
         self.spent = torch.zeros(lanes, len(RESOURCES), dtype=torch.float64)
         """[N, R]: on the input that a lane carries."""
         self.left = self.limits.repeat(lanes, 1)
@@ -69,18 +69,3 @@ class Ledger:
     def shares(self, rows: Rows) -> Tensor:
         """What is left of each hard budget that is observed, as a share of it, in 0..1."""
         return (self.left[rows] / self.limits).clamp(0, 1)[:, self._observed]
-
-
-def _limits(stream: Stream, prices: Prices) -> Tensor:
-    limits = []
-    for budget in stream.budgets:
-        limit = budget.absolute(prices.full)
-        inputs = stream.inputs_per_episode if budget.per == "stream" else 1
-        cheapest = inputs * float(prices.cheapest[RESOURCES.index(budget.resource)])
-        if limit * (1 + SLACK) < cheapest:
-            raise InputError(
-                f"the budget of {limit:.6g} {budget.resource} per {budget.per} is below the "
-                f"cheapest path, which takes {cheapest:.6g}; raise it to at least that"
-            )
-        limits.append(limit)
-    return torch.tensor(limits, dtype=torch.float64)

@@ -19,7 +19,7 @@ class Outcomes:
     exit: Tensor  # [k] the block after which the answer was given
     over: Tensor  # [k] bool, whether a hard budget was exceeded
     overruled: Tensor  # [k] decisions that were not allowed and were replaced
-    choices: Tensor  # [k, D, K] index chosen per block and knob, -1 where the block was not reached
+    choices: Tensor  # [k, D, K] index chosen before each block of each knob, -1 where none was
 
 
 @dataclass(frozen=True, slots=True)

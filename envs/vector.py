@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from penstock.envs.activations import Rows
 from penstock.envs.lanes import Lanes
 from penstock.envs.outcomes import Outcomes, Step
 from penstock.hardware import RESOURCES
@@ -55,7 +56,8 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
 
     ## Information
     For lanes whose input was answered in this step (mask `_right`): `right`, `exit`, `over`,
-    `energy_j`, `latency_s`, `macs`, `sent_bytes`; with `SAME_STEP` also `final_obs`.
+    `energy_j`, `latency_s`, `macs`, `sent_bytes`. With `SAME_STEP` the same of a stream's last
+    input stands in `final_info`, beside `final_obs`, as the lane already shows a new stream.
 
     Args:
         lanes: the engine; this shell owns it from now on.
@@ -94,13 +96,18 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
         fresh = self._over.nonzero().squeeze(1)
         self.last = step = self.lanes.step(torch.from_numpy(np.array(actions)))
         reward = step.reward.numpy().copy()
-        infos = information(step.outcomes, self.num_envs)
-        over = step.done.nonzero().squeeze(1)
+        outcomes, same_step = step.outcomes, self.autoreset == AutoresetMode.SAME_STEP
+        last = step.done[outcomes.lanes] & same_step
+        infos = information(outcomes, ~last, self.num_envs)
         if self.autoreset == AutoresetMode.NEXT_STEP:
             self.lanes.start(fresh)
-        elif self.autoreset == AutoresetMode.SAME_STEP and len(over):
-            infos["final_obs"] = self._observation()
-            infos["_final_obs"] = step.done.numpy().copy()
+        elif same_step and bool(last.any()):
+            over = outcomes.lanes[last]
+            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+            for lane, observation in zip(over.tolist(), self._observation()[over], strict=True):
+                infos["final_obs"][lane] = observation
+            infos["final_info"] = information(outcomes, last, self.num_envs)
+            infos["_final_obs"] = infos["_final_info"] = step.done.numpy().copy()
             self.lanes.start(over)
         self._over = step.done
         terminated = step.done.numpy().copy()
@@ -116,9 +123,15 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
         return observation
 
 
-def information(outcomes: Outcomes, n: int) -> dict[str, Any]:
-    """Outcomes as gymnasium's vector infos: arrays [n], with masks of who has a value."""
-    lanes = outcomes.lanes
+def information(outcomes: Outcomes, chosen: Rows, n: int) -> dict[str, Any]:
+    """Chosen outcomes as gymnasium's vector infos: arrays [n], with masks of who has a value.
+
+    Args:
+        outcomes: k of them.
+        chosen: some of them.
+        n: lanes.
+    """
+    lanes = outcomes.lanes[chosen]
     if len(lanes) == 0:
         return {}
     columns = {"right": outcomes.right, "exit": outcomes.exit, "over": outcomes.over}
@@ -128,6 +141,6 @@ def information(outcomes: Outcomes, n: int) -> dict[str, Any]:
     infos: dict[str, Any] = {}
     for name, values in columns.items():
         infos[name] = np.zeros(n, dtype=values.numpy().dtype)
-        infos[name][mask] = values.numpy()
+        infos[name][mask] = values[chosen].numpy()
         infos[f"_{name}"] = mask
     return infos

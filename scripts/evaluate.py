@@ -13,7 +13,7 @@ from penstock.agents.sb3 import load_policy
 from penstock.agents.scene import Scene
 from penstock.backbones import InputError
 from penstock.envs import Budget
-from penstock.hardware import build_machine
+from penstock.hardware import build_machine, check_machine
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.run import open_run, provenance
 from penstock.scripts.table import as_json, as_text
@@ -46,6 +46,7 @@ def run(arguments: Arguments) -> None:
         budget = read_budget(arguments.budget)
     if arguments.hard:
         budget = replace(budget, kind="hard")
+    scene.check(budget, learned=policy is not None)
     with tqdm(desc="record baselines", unit="setting") as bar:
         recorded = record(scene, seed=seed, progress=bar.update)
     with tqdm(desc="judge", unit="image") as bar:
@@ -60,11 +61,12 @@ def open_scene(
 ) -> tuple[Policy | None, Scene, Experiment, int]:
     """A run's policy and scene; for an experiment's name, the scene without a policy."""
     folder = Path(what)
+    if machine is not None:
+        check_machine(build_machine(machine))
     if (folder / "experiment.json").is_file():
         here = open_run(folder)
         experiment, seed = here.experiment, here.seed
-        source = replace(experiment.data, name=data or experiment.data.name)
-        scene = here.scene(source.load(seed), machine)
+        scene = here.scene(experiment.load(seed, data), machine)
         lanes = scene.lanes("validation", learned=True, lanes=1)
         return load_policy(lanes, experiment.learner, folder), scene, experiment, seed
     if folder.is_dir():
@@ -78,7 +80,7 @@ def open_scene(
             f"the experiment {what!r} fits its own backbone, so there is none to judge yet; "
             f"run penstock train {what} and give its run folder"
         )
-    images = replace(experiment.data, name=data or experiment.data.name).load(seed)
+    images = experiment.load(seed, data)
     scene = Scene(
         network(experiment, images),
         build_machine(machine or experiment.machine),

@@ -4,7 +4,7 @@ import json
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -30,8 +30,8 @@ class Source:
     validation_share: float = 0.1
     """Of the training images, on which prices and baselines are chosen."""
     split_seed: int | None = None
-    """Picks them, and test images where there are none; None takes the run's seed. Weights that
-    are not fitted in the run need the split that they were fitted with."""
+    """Picks them, and test images where there are none. None takes the run's seed; with weights
+    that were fitted before, 0, the split that those that ship were fitted on."""
 
     def load(self, seed: int) -> Data:
         """The images, split."""
@@ -77,6 +77,12 @@ class Experiment:
     budget: Budget = field(default_factory=lambda: Budget("energy_j", 0.5, relative=True))
     """At which the policy is judged in the end."""
 
+    def load(self, seed: int, name: str | None = None) -> Data:
+        """The images of a run, or others under a name, split."""
+        fitted_before = self.backbone.weights is not None
+        source = replace(self.data, name=name or self.data.name)
+        return source.load(0 if fitted_before else seed)
+
     def table(self) -> dict[str, Any]:
         """The experiment as plain values, every default written out."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -104,7 +110,9 @@ def read_experiment(what: str) -> Experiment:
     try:
         text = path.read_text()
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); allow it") from error
+    except ValueError as error:
         raise InputError(f"{path} should be valid TOML, but: {error}; mend that line") from error
     experiment: Experiment = from_table(Experiment, table, str(path))
     return experiment

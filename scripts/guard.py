@@ -32,6 +32,13 @@ def guarded(task: Callable[[], object]) -> int:
     except InputError as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 2
+    except PermissionError as error:
+        print(
+            f"penstock: {error.filename} cannot be read or written ({error.strerror}); "
+            "change its permissions or choose another place",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("penstock: interrupted; train goes on with --resume", file=sys.stderr)
         return 130

@@ -110,8 +110,8 @@ def draw(folder: Path = FOLDER) -> str:
         "# Results\n",
         "Drawn by `make results` from `docs/results/*.json`; do not edit. Energy, latency and",
         "MACs are modelled by the machine named; seconds and their ratios were measured.",
-        "Accuracies are on test images that no choice was made on; intervals are 95 %, paired",
-        "over images.\n",
+        "Accuracies are on test images that no choice was made on, unless a note says otherwise;",
+        "intervals are 95 %, paired over images.\n",
     ]
     for path in sorted(folder.glob("*.json")):
         parts.append(f"## {path.stem.replace('_', ' ')}\n")

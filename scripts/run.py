@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from penstock.agents.scene import Scene
@@ -75,11 +76,12 @@ def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -
         InputError: if it exists and is not resumed, is of another experiment, or cannot be written.
     """
     known = folder / "experiment.json"
-    if known.exists() and not resume:
+    exists = _writable(folder) and known.exists()
+    if exists and not resume:
         raise InputError(
             f"{folder} already holds a run; go on with --resume or choose another folder with --out"
         )
-    if known.exists():
+    if exists:
         run = open_run(folder)
         if run.experiment.table() != experiment.table() or run.seed != seed:
             changed = _first_difference(run.experiment.table(), experiment.table()) or "seed"
@@ -88,15 +90,21 @@ def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -
                 "resume with the same experiment, options and seed, or choose another folder"
             )
         return run
+    write_json(folder / "run.json", {"seed": seed, **provenance()})
+    write_json(known, experiment.table())
+    return Run(folder, experiment, seed)
+
+
+def _writable(folder: Path) -> bool:
+    """Make a folder if need be, and write and remove a file in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", {"seed": seed, **provenance()})
-        write_json(known, experiment.table())
+        with NamedTemporaryFile(dir=folder):
+            return True
     except OSError as error:
         raise InputError(
             f"the run folder {folder} cannot be written ({error.strerror}); choose one with --out"
         ) from error
-    return Run(folder, experiment, seed)
 
 
 def open_run(folder: Path) -> Run:

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from penstock.agents.sb3 import train
 from penstock.agents.scene import Scene
 from penstock.backbones import Backbone, Call, Data, InputError, build, load, save, shipped
-from penstock.backbones.training import fit
+from penstock.backbones.training import check_fit, fit
 from penstock.hardware import build_machine, check_machine
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.judge import judge
@@ -44,16 +44,17 @@ def run(arguments: Arguments) -> None:
     experiment = override(read_experiment(arguments.experiment), arguments)
     folder = arguments.out or Path("runs") / f"{Path(arguments.experiment).stem}-{arguments.seed}"
     torch.manual_seed(arguments.seed)
-    data = experiment.data.load(arguments.seed)
+    data = experiment.load(arguments.seed)
     machine = build_machine(experiment.machine)
     check_machine(machine)
     fresh = network(experiment, data)
-    # Building the engine checks knobs, budgets and shapes before anything is written.
+    # Everything is checked before anything is written.
     learner, budget = experiment.learner, experiment.budget
     rehearse = Scene(fresh, machine, data, experiment.stream, learner.hidden, learner.joint)
     rehearse.lanes(experiment.learn_on, learned=True, lanes=1)
-    if budget.kind == "hard":
-        rehearse.under(budget).lanes("test", learned=True, lanes=1)
+    rehearse.check(budget, learned=True)
+    if experiment.backbone.weights is None:
+        check_fit(fresh, data, experiment.fitting)
 
     here = make_run(folder, experiment, arguments.seed, resume=arguments.resume)
     print(f"run folder: {here.folder}", file=sys.stderr)

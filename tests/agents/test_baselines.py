@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.agents import Recorded, Scene, play
 from penstock.agents.baselines import Random, exit_thresholds, first_exit, sizes, thresholds
+from penstock.hardware import RESOURCES
 
 confidences = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).random((300, 4)))
 
@@ -58,8 +59,10 @@ def test_thresholds_take_the_best_uniform_setting(
     assert rule.setting[width] == best
 
 
-def test_chance_spends_more_the_more_often_it_is_full(scene: Scene) -> None:
+def test_chance_spends_from_the_least_to_the_most(scene: Scene) -> None:
     lanes = scene.lanes("test", learned=False)
-    spent = [play(Random(sizes(lanes), p), lanes).mean("macs") for p in (0.0, 0.7, 1.0)]
+    tilts = (-1.0, -0.7, 0.0, 0.7, 1.0)
+    spent = [play(Random(sizes(lanes), tilt), lanes).mean("macs") for tilt in tilts]
     assert spent == sorted(spent)
-    assert spent[2] == pytest.approx(float(lanes.full.macs))
+    assert spent[0] == pytest.approx(float(lanes.prices.cheapest[RESOURCES.index("macs")]))
+    assert spent[4] == pytest.approx(float(lanes.full.macs))

@@ -1,12 +1,13 @@
 """The table: every control is there, at the policy's own cost, chosen on validation images."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from penstock.agents import Recorded, Scene, evaluate, find_price, play
-from penstock.agents.baselines import Random, sizes
+from penstock.agents.baselines import Random, sizes, thresholds
 from penstock.agents.evaluation import (
     FULL,
     HULL,
@@ -14,6 +15,7 @@ from penstock.agents.evaluation import (
     POLICY,
     RANDOM,
     THRESHOLDS,
+    exceeded,
     interval,
 )
 from penstock.agents.frontier import draw, frontier
@@ -51,6 +53,39 @@ def test_a_hard_budget_is_never_exceeded(scene: Scene, recorded: Recorded, share
     assert (
         row.cost[:, 0].max() <= budget.absolute(scene.lanes("test", learned=True).full) * 1.000001
     )
+
+
+def test_who_exceeds_a_hard_budget_by_hand() -> None:
+    cost = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]])
+    per_input = Budget("energy_j", 2.0, kind="hard")
+    assert exceeded(cost, per_input, 2.0, 2).tolist() == [[False] * 2, [True, False], [False] * 2]
+    # A stream of two inputs may spend 3.5; the third input makes no stream.
+    per_stream = Budget("energy_j", 3.5, kind="hard", per="stream")
+    assert exceeded(cost, per_stream, 3.5, 2).tolist() == [[False] * 2, [True, True]]
+    assert not exceeded(cost, Budget("energy_j", 0.1), 0.1, 2).any()
+
+
+def test_static_rows_own_up_to_a_stream_s_budget(scene: Scene, recorded: Recorded) -> None:
+    streams = replace(scene, stream=replace(scene.stream, inputs_per_episode=4))
+    budget = Budget("energy_j", 3.0, relative=True, kind="hard", per="stream", observed=False)
+    table = evaluate(None, streams, recorded, budget)
+    assert table.row(FULL).violations == 15  # the last input of each of 60 / 4 streams
+    assert table.row(HULL).violations == table.row(RANDOM).violations == 0
+
+
+def test_thresholds_use_the_exits_that_a_hard_budget_leaves(
+    scene: Scene, recorded: Recorded
+) -> None:
+    lanes, seen = scene.lanes("validation", learned=False), recorded.validation
+    cost, _ = seen.mean("energy_j")
+    dearest = (seen.settings == seen.settings[~seen.masks].max()) & ~seen.masks
+    most = float(np.sort(cost[dearest])[1])  # its last exit does not fit
+    right = np.tile(dearest, (len(seen.right), 1))  # and only that setting is ever right
+    fits = replace(seen, right=right).take(cost <= most)
+    rule = thresholds(lanes, fits, most, "energy_j")
+    assert rule is not None
+    assert rule.setting == tuple(len(knob.choices) - 1 for knob in lanes.offered)
+    assert rule.at[-1] == -np.inf  # who comes that far leaves
 
 
 def test_every_image_is_judged_once_whatever_the_number_of_lanes(scene: Scene) -> None:

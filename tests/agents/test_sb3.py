@@ -99,6 +99,21 @@ def test_a_wrong_algorithm_is_refused() -> None:
         Learner(algorithm="a2c")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate of a learner lies from 0 to inf, got -0.1"),
+        ({"entropy": float("nan")}, "entropy .* got nan"),
+        ({"trace": 1.5}, "trace of a learner lies from 0 to 1"),
+        ({"hidden": (8, 0)}, r"one unit or more, got \[8, 0\]"),
+        ({"batch_size": 1}, "at least 2 and divide the 8192 decisions"),
+    ],
+)
+def test_numbers_that_cannot_be_learned_with(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Learner(**entry)
+
+
 def test_answers_count_against_the_full_network_s(scene: Scene) -> None:
     lanes = scene.lanes("train", learned=True, lanes=5)
     worth = full_worth(lanes)
@@ -148,3 +163,9 @@ def test_a_policy_of_one_hard_budget_is_judged_under_another(scene: Scene, tmp_p
             played = play(policy, under.lanes("test", learned=True), price=0.1)
             assert not played.over.any()
             assert len(under.stream.budgets) == 1 + (index and budget.resource == "energy_j")
+    several = replace(saw.stream, budgets=(hard, replace(hard, resource="energy_j")))
+    under = replace(scene, stream=several).under(replace(hard, limit=0.5, observed=False))
+    assert [(b.resource, b.limit, b.observed) for b in under.stream.budgets] == [
+        ("latency_s", 0.5, True),
+        ("energy_j", 0.9, True),
+    ]

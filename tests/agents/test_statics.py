@@ -10,7 +10,7 @@ from penstock.hardware import RESOURCES
 
 def test_the_full_setting_is_the_live_engine_s(scene: Scene, recorded: Recorded) -> None:
     lanes = scene.lanes("test", learned=False, lanes=7)
-    played = play(Random(sizes(lanes), full_probability=1.0), lanes)
+    played = play(Random(sizes(lanes), tilt=1.0), lanes)
     full = int(np.flatnonzero(~recorded.test.masks)[-1])
     assert (played.right == recorded.test.right[:, full]).all()
     assert played.cost == pytest.approx(recorded.test.cost[:, full], rel=1e-9)

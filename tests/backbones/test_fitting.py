@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -56,6 +57,9 @@ def test_recipe_is_plain_data() -> None:
     [
         ({"epochs": 0}, "at least 1 .* got 0"),
         ({"shift": -1}, "shift at least 0"),
+        ({"batch_size": 3, "skip_share": 0.5}, "two images or more of a batch .* batch_size = 3"),
+        ({"learning_rate": -0.1}, "learning_rate of a fitting lies from 0 to inf, got -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay .* got nan"),
         ({"skip_share": 1.0}, "skip_share of a fitting lies from 0 to 0.9, got 1.0"),
         ({"skip_probability": 0.6}, "from 0 to 0.5"),
         ({"part_share": 2.0}, "part_share"),

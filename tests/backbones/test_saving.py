@@ -254,6 +254,13 @@ def test_builder_that_is_not_trusted(tmp_path: Path, builder: str) -> None:
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["cifar10", "digits"])
+def test_what_ships_answers(name: str) -> None:
+    backbone = shipped(name)
+    with torch.no_grad():
+        assert torch.isfinite(backbone(torch.rand(2, *backbone.shape))).all()
+
+
 def test_module_can_be_trusted(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save(fitted(), path)

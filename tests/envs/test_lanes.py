@@ -444,7 +444,8 @@ def test_choices_are_those_of_blocks_that_were_reached(make: Make) -> None:
     action[0, 2] = 1
     lanes.step(action), lanes.step(action)
     outcomes = lanes.step(action * 0).outcomes
-    assert outcomes.choices.tolist() == [[action[0].tolist()] * 2 + [[-1] * 4] * 4]
+    left = [[0, -1, -1, -1]]  # whoever leaves turns no other knob
+    assert outcomes.choices.tolist() == [[action[0].tolist()] * 2 + left + [[-1] * 4] * 3]
 
 
 def test_no_knob_but_exit_can_be_offered(make: Make) -> None:

@@ -91,6 +91,7 @@ def three_steps(env: InferenceVectorEnv) -> tuple[Any, ...]:
         assert not terminated.any() and not truncated.any() and infos == {}
     result = env.step(actions(GO, ANSWER))
     reward, terminated, truncated, infos = result[1:]
+    infos = infos.get("final_info", infos)
     assert reward[0] == pytest.approx(1 + cost_reward(ON_J))
     right = bool(infos["right"][1])
     assert reward[1] == pytest.approx(right + cost_reward(OUT_J))
@@ -140,16 +141,18 @@ def test_same_step_autoreset_by_hand(make_env: MakeEnv) -> None:
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     observation, _, _, _, infos = three_steps(env)
     assert depth(env, observation) == [0, 0]
-    assert depth(env, infos["final_obs"]) == [3, 2]
-    assert infos["_final_obs"].tolist() == [True, True]
+    assert depth(env, np.stack(infos["final_obs"])) == [3, 2]
+    assert infos["_final_obs"].tolist() == infos["_final_info"].tolist() == [True, True]
+    assert "right" not in infos  # of the new streams nothing was answered
     observation, reward, terminated, _, infos = env.step(actions(GO, GO))
     assert depth(env, observation) == [1, 1]
     assert reward.tolist() == pytest.approx([cost_reward(ON_J)] * 2)
     _, _, terminated, _, infos = env.step(actions(ANSWER, GO))
     assert terminated.tolist() == infos["_final_obs"].tolist() == [True, False]
-    assert depth(env, infos["final_obs"])[0] == 1
+    assert depth(env, infos["final_obs"][0][None]) == [1] and infos["final_obs"][1] is None
+    assert infos["final_info"]["_right"].tolist() == [True, False]
     spent = env.lanes.layout.where("spent")
-    assert infos["final_obs"][0, spent] == pytest.approx((2 + ON_J + OUT_J) / FULL_J)
+    assert infos["final_obs"][0][spent] == pytest.approx((2 + ON_J + OUT_J) / FULL_J)
 
 
 def test_without_autoreset_lanes_rest_until_they_are_reset(make_env: MakeEnv) -> None:
@@ -189,7 +192,7 @@ def test_a_stream_of_two_inputs_ends_with_the_second(
         _, reward, terminated, _, infos = env.step(actions(GO))
         rewards.append(float(reward[0]))
         ends.append(bool(terminated[0]))
-        told.append("right" in infos)
+        told.append("right" in infos.get("final_info", infos))
     on = cost_reward(ON_J)
     assert rewards == pytest.approx([on, on, 1 + on] * 2)
     assert ends == [False] * 5 + [True]
@@ -201,6 +204,7 @@ def test_what_was_handed_out_does_not_change(make_env: MakeEnv) -> None:
     kept = [env.reset(seed=1)[0], env.action_masks()]
     for row in (GO, GO, ANSWER, GO):
         observation, reward, terminated, truncated, infos = env.step(actions(row, GO))
+        infos |= infos.pop("final_info", {}) | {"final_obs": infos.pop("final_obs", [None])[0]}
         arrays = [value for value in infos.values() if isinstance(value, np.ndarray)]
         kept += [observation, reward, terminated, truncated, env.action_masks(), *arrays]
     copies = [array.copy() for array in kept]
@@ -285,7 +289,7 @@ def test_gymnasiums_wrappers_understand_it(make_env: MakeEnv, autoreset: Autores
         _, _, _, _, told = env.step(actions(GO, GO))
     infos: Any = told
     for info in infos:
-        assert info["exit"] == 2
+        assert info.get("final_info", info)["exit"] == 2
         assert info["episode"]["l"] == 3
         assert info["episode"]["r"] == pytest.approx(1 + 3 * cost_reward(ON_J), rel=1e-5)
 

@@ -63,6 +63,23 @@ def low_budget(folder: Path, tiny: Path) -> tuple[list[str], str]:
     return [str(tiny)], "cheapest path"
 
 
+def low_average(folder: Path, tiny: Path) -> tuple[list[str], str]:
+    text = tiny.read_text()
+    head, _, tail = text.partition("[budget]")
+    tiny.write_text(f'{head}[budget]\nresource = "energy_j"\nlimit = 1e-12\n')
+    return [str(tiny)], "cheapest path"
+
+
+def few_images(folder: Path, tiny: Path) -> tuple[list[str], str]:
+    tiny.write_text(tiny.read_text().replace("[fitting]", "[fitting]\nbatch_size = 5000"))
+    return [str(tiny)], "batch of 5000"
+
+
+def long_stream(folder: Path, tiny: Path) -> tuple[list[str], str]:
+    tiny.write_text(tiny.read_text().replace("[stream]", "[stream]\ninputs_per_episode = 5000"))
+    return [str(tiny)], "a stream of 5000 inputs"
+
+
 def truncated_weights(folder: Path, tiny: Path) -> tuple[list[str], str]:
     path = weights(folder)
     path.write_bytes(path.read_bytes()[:5000])
@@ -87,6 +104,9 @@ CASES: list[Case] = [
     nan_weights,
     wrong_size,
     low_budget,
+    low_average,
+    few_images,
+    long_stream,
     truncated_weights,
     other_run,
     unwritable,

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from penstock.backbones import InputError
-from penstock.scripts.experiment import Experiment, Source, experiment_names, read_experiment
+from penstock.scripts.experiment import (
+    Experiment,
+    Network,
+    Source,
+    experiment_names,
+    read_experiment,
+)
 from penstock.scripts.train import Arguments, override
 
 
@@ -49,9 +55,12 @@ def test_the_command_line_overrides() -> None:
 
 
 def test_the_split_is_the_runs_unless_the_experiment_fixes_it() -> None:
-    def validation(split_seed: int | None, seed: int) -> torch.Tensor:
-        return Source(split_seed=split_seed).load(seed).validation.pixels
+    def validation(seed: int, split_seed: int | None = None, **network: str) -> torch.Tensor:
+        experiment = Experiment(Source(split_seed=split_seed), backbone=Network(**network))
+        return experiment.load(seed).validation.pixels
 
-    assert not torch.equal(validation(None, 0), validation(None, 1))
-    assert torch.equal(validation(0, 1), validation(None, 0))
-    assert read_experiment("cifar10").data.split_seed == 0
+    assert not torch.equal(validation(0), validation(1))
+    assert torch.equal(validation(1, 0), validation(0))
+    # Weights that ship were fitted without the validation images of seed 0.
+    assert torch.equal(validation(1, weights="digits"), validation(0))
+    assert torch.equal(validation(0, 1, weights="digits"), validation(1))

@@ -81,6 +81,7 @@ def test_killed_at_a_random_moment_it_resumes(tiny: Path, tmp_path: Path) -> Non
     logged = steps_logged(run)
     assert logged[-1] == steps
     assert any(saved < step <= steps for step in logged)
+    assert logged == sorted(set(logged))
     resumed = json.loads((run / "evaluation.json").read_text())
 
     whole = tmp_path / "whole"
