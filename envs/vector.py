@@ -104,7 +104,9 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
         elif same_step and bool(last.any()):
             over = outcomes.lanes[last]
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
-            for lane, observation in zip(over.tolist(), self._observation()[over], strict=True):
+            for lane, observation in zip(
+                over.tolist(), self._observation()[over.numpy()], strict=True
+            ):
                 infos["final_obs"][lane] = observation
             infos["final_info"] = information(outcomes, last, self.num_envs)
             infos["_final_obs"] = infos["_final_info"] = step.done.numpy().copy()

@@ -64,9 +64,7 @@ def low_budget(folder: Path, tiny: Path) -> tuple[list[str], str]:
 
 
 def low_average(folder: Path, tiny: Path) -> tuple[list[str], str]:
-    text = tiny.read_text()
-    head, _, tail = text.partition("[budget]")
-    tiny.write_text(f'{head}[budget]\nresource = "energy_j"\nlimit = 1e-12\n')
+    tiny.write_text(tiny.read_text() + '[budget]\nresource = "energy_j"\nlimit = 1e-12\n')
     return [str(tiny)], "cheapest path"
 
 
