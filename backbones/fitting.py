@@ -51,13 +51,6 @@ class Fitting:
                 "epochs, batch_size and size_step are at least 1 and shift at least 0, got "
                 f"{self.epochs}, {self.batch_size}, {self.size_step} and {self.shift}; raise them"
             )
-        whole = self.batch_size - round(self.batch_size * self.skip_share)
-        if whole < 2:
-            raise InputError(
-                "two images or more of a batch should skip no block, got batch_size = "
-                f"{self.batch_size} and skip_share = {self.skip_share}; "
-                "raise one or lower the other"
-            )
         for name, most in (
             ("learning_rate", math.inf),
             ("weight_decay", math.inf),
@@ -76,6 +69,13 @@ class Fitting:
                     f"{name} of a fitting lies from 0 to {most:g}, got {getattr(self, name)}; "
                     "choose one in between"
                 )
+        whole = self.batch_size - round(self.batch_size * self.skip_share)
+        if whole < 2:
+            raise InputError(
+                "two images or more of a batch should skip no block, got batch_size = "
+                f"{self.batch_size} and skip_share = {self.skip_share}; "
+                "raise one or lower the other"
+            )
 
 
 def one_cycle(progress: float, fitting: Fitting) -> float:

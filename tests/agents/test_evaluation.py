@@ -84,7 +84,7 @@ def test_thresholds_use_the_exits_that_a_hard_budget_leaves(
     fits = replace(seen, right=right).take(cost <= most)
     rule = thresholds(lanes, fits, most, "energy_j")
     assert rule is not None
-    assert rule.setting == tuple(len(knob.choices) - 1 for knob in lanes.offered)
+    assert rule.setting == (1, *(len(knob.choices) - 1 for knob in lanes.offered))
     assert rule.at[-1] == -np.inf  # who comes that far leaves
 
 
