@@ -161,7 +161,8 @@ def evaluate(
         over = exceeded(cost[:, resource, None], budget, limit, length)
         return Judged(name, right[:count], cost[:count], int(over[:count].sum()))
 
-    fits = ~exceeded(seen.cost[:, :, resource], budget, limit, length).any(axis=0)
+    over = exceeded(seen.cost[:, :, resource], budget, limit, length)
+    fits: NDArray[np.bool_] = np.logical_not(np.any(over, axis=0))
     if fits.any():
         seen, unseen = seen.take(fits), unseen.take(fits)
     rows.append(control(FULL, *_mixed(full, 0, 0, 0.0)))

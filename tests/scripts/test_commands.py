@@ -64,7 +64,7 @@ def test_gaps_over_runs(tmp_path: Path) -> None:
         write_json(run / "evaluation.json", {"gaps": [row]})
     mean, ends, each = mean_gap(read_runs(runs), "random")
     # No surer than one run, whose interval is 4 points wide.
-    assert (mean, ends) == (pytest.approx(2.0), pytest.approx((0.0, 4.0)))
+    assert mean == pytest.approx(2.0) and ends == pytest.approx((0.0, 4.0))
     assert each == "+1.00 [0.00, 4.00], +3.00 [2.00, 6.00]"
     with pytest.raises(InputError, match="row 'hull', 2 have none"):
         mean_gap(read_runs(runs), "hull")

@@ -55,8 +55,10 @@ def test_the_command_line_overrides() -> None:
 
 
 def test_the_split_is_the_runs_unless_the_experiment_fixes_it() -> None:
-    def validation(seed: int, split_seed: int | None = None, **network: str) -> torch.Tensor:
-        experiment = Experiment(Source(split_seed=split_seed), backbone=Network(**network))
+    def validation(
+        seed: int, split_seed: int | None = None, weights: str | None = None
+    ) -> torch.Tensor:
+        experiment = Experiment(Source(split_seed=split_seed), backbone=Network(weights))
         return experiment.load(seed).validation.pixels
 
     assert not torch.equal(validation(0), validation(1))
