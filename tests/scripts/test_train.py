@@ -58,8 +58,11 @@ def test_train_evaluate_and_frontier(
 
 
 def test_killed_at_a_random_moment_it_resumes(tiny: Path, tmp_path: Path) -> None:
-    steps = 16_384
-    tiny.write_text(tiny.read_text().replace("steps = 2048", f"steps = {steps}"))
+    # Long enough for the policy to settle, or the noise of learning would hide a lost policy.
+    steps = 65_536
+    text = tiny.read_text().replace("steps = 2048", f"steps = {steps}")
+    text = text.replace("lanes = 32", "lanes = 256").replace("hidden = [8]", "hidden = [32]")
+    tiny.write_text(text.replace("batch_size = 256", "batch_size = 1024"))
     run = tmp_path / "run"
     options = ["train", str(tiny), "--out", str(run)]
     command = [sys.executable, "-m", "penstock.scripts.main", *options]
