@@ -22,7 +22,7 @@ from penstock.envs import Lanes
 def train(
     lanes: Lanes,
     learner: Learner,
-    folder: Path,
+    folder: Path | str,
     *,
     seed: int = 0,
     resume: bool = False,
@@ -41,6 +41,7 @@ def train(
     Returns:
         The policy; give it to `penstock.agents.play.play`.
     """
+    folder = Path(folder)
     checkpoint = folder / "policy.safetensors"
     reference = full_worth(lanes) if learner.self_critical else None
     environment = SB3VecEnv(lanes, discrete=learner.joint, reference=reference)
@@ -58,14 +59,14 @@ def train(
     return _policy(model, environment)
 
 
-def load_policy(lanes: Lanes, learner: Learner, folder: Path) -> Policy:
+def load_policy(lanes: Lanes, learner: Learner, folder: Path | str) -> Policy:
     """The policy that `train` left in a folder, for this engine's observations and actions."""
     environment = SB3VecEnv(lanes, discrete=learner.joint)
     # The number of lanes may differ from that of learning; nothing is collected here.
     n = environment.num_envs
     here = replace(learner, lanes=n, horizon=2, batch_size=2 * n)
     model = _model(environment, here, seed=0)
-    restore_model(model, folder / "policy.safetensors", learner)
+    restore_model(model, Path(folder) / "policy.safetensors", learner)
     return _policy(model, environment)
 
 

@@ -42,12 +42,13 @@ def build(call: Call) -> Backbone:
     return backbone
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file whole or not at all: beside it first, then in its place.
 
     Raises:
         InputError: if it cannot be written there; what was there before stays.
     """
+    path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -67,13 +68,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         ) from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a safetensors file.
 
     Raises:
         InputError: if there is no such file, or it is cut off or damaged.
     """
-    if not path.is_file():
+    if not Path(path).is_file():
         raise InputError(f"expected a safetensors file at {path}, found none; check the path")
     try:
         with safe_open(path, framework="pt") as file:
@@ -86,7 +87,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def save(backbone: Backbone, path: Path, *, half: bool = False) -> None:
+def save(backbone: Backbone, path: Path | str, *, half: bool = False) -> None:
     """Write a backbone that `load` gives back.
 
     Args:
@@ -109,7 +110,7 @@ def save(backbone: Backbone, path: Path, *, half: bool = False) -> None:
     write_tensors(path, tensors, {"builder": backbone.call.builder, "arguments": arguments})
 
 
-def load(path: Path, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> Backbone:
+def load(path: Path | str, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> Backbone:
     """The backbone in a file, in evaluation mode, as float32.
 
     Args:
@@ -147,7 +148,7 @@ def load(path: Path, *, trusted: tuple[str, ...] = ("penstock.backbones",)) -> B
     return backbone.eval()
 
 
-def _call(path: Path, metadata: Mapping[str, str]) -> Call:
+def _call(path: Path | str, metadata: Mapping[str, str]) -> Call:
     try:
         call = Call(metadata["builder"], json.loads(metadata["arguments"]))
     except (KeyError, ValueError) as error:

@@ -39,7 +39,7 @@ def fit(
     backbone: Backbone,
     data: Data,
     fitting: Fitting,
-    folder: Path,
+    folder: Path | str,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -67,6 +67,7 @@ def fit(
             checkpoint is of another recipe or backbone.
     """
     check_fit(backbone, data, fitting)
+    folder = Path(folder)
     checkpoint = folder / "checkpoint.safetensors"
     recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train)})
     backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

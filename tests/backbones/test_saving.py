@@ -74,7 +74,7 @@ def no_file_larger_than(size_bytes: int) -> Iterator[None]:
 def test_what_is_loaded_says_the_same(tmp_path: Path, setting: Mapping[str, float]) -> None:
     backbone = fitted()
     save(backbone, tmp_path / "a" / "b.safetensors")
-    loaded = load(tmp_path / "a" / "b.safetensors")
+    loaded = load(str(tmp_path / "a" / "b.safetensors"))
     assert not loaded.training
     assert loaded.call == backbone.call == Call("penstock.backbones:staged_resnet", ARGUMENTS)
     with torch.no_grad():
