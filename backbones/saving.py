@@ -42,7 +42,9 @@ def build(call: Call) -> Backbone:
     return backbone
 
 
-def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
     """Write a safetensors file whole or not at all: beside it first, then in its place.
 
     Raises:
