@@ -111,7 +111,8 @@ def average_budgets(run: Path, data: str) -> list[str]:
     controls = (FULL, HULL, MASK, THRESHOLDS)
     lines = [
         f"The same policy, seed {seed}, at lower budgets: its energy as a share of the full",
-        "network's, its accuracy, and by how many points it is above each control.",
+        "network's, its accuracy, and by how many points it is above each control. It cannot spend",
+        "less than at the highest price that it learned with.",
         "",
         f"| energy, % | accuracy, % | {' | '.join(controls)} |",
         f"|{'---|' * (2 + len(controls))}",
