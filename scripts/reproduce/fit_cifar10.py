@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from penstock.backbones import load, load_data, save, staged_resnet
+from penstock.backbones import load_data, save, staged_resnet
 from penstock.backbones.training import Fitting, fit
 from penstock.scripts.guard import guarded
 
@@ -38,7 +38,7 @@ CYCLES = (
         part_share=0.25,
     ),
 )
-"""The second cycle is for the full network: parts that learn all through the first hold it back."""
+"""The second cycle is for the full network: exits and parts weigh less in it, and learn last."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,11 @@ def main() -> None:
         pool=True,
     )
     for number, fitting in enumerate(CYCLES, start=1):
-        folder = arguments.out / f"cycle-{number}"
-        fitted = folder / "backbone.safetensors"
-        if fitted.exists():
-            backbone = load(fitted)
-            continue
         fit(
             backbone,
             data,
             fitting,
-            folder,
+            arguments.out / f"cycle-{number}",
             seed=arguments.seed,
             device=arguments.device,
             resume=True,
