@@ -1,10 +1,12 @@
 """Networks as stacks of blocks with knobs, their data, and how to fit and keep them."""
 
-from penstock.backbones.backbone import Backbone, Call, restrict
+from penstock.backbones.backbone import Backbone, Call, Run, restrict, run_exactly
 from penstock.backbones.block import Block
 from penstock.backbones.data import Data, Images, load_data
 from penstock.backbones.errors import InputError
 from penstock.backbones.knob import BITS, EXIT, FULL, RUN, WIDTH, Knob, Setting, every_setting
+from penstock.backbones.matrices import Matrix, matrices
+from penstock.backbones.product import Operand, Perform, Product, exact, run_block
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
 from penstock.backbones.work import Work, work
@@ -22,14 +24,23 @@ __all__ = [
     "Images",
     "InputError",
     "Knob",
+    "Matrix",
+    "Operand",
+    "Perform",
+    "Product",
+    "Run",
     "Setting",
     "Work",
     "build",
     "every_setting",
+    "exact",
     "load",
     "load_data",
+    "matrices",
     "resnet",
     "restrict",
+    "run_block",
+    "run_exactly",
     "save",
     "shipped",
     "staged_resnet",

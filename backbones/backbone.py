@@ -1,6 +1,6 @@
 """A network as a stack of blocks, with a head wherever it may answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -51,6 +51,11 @@ class Backbone(nn.Module):
         self.stem = stem
         self.blocks = nn.ModuleList(blocks)
         self.exits = nn.ModuleDict({str(i): h for i, h in enumerate(heads) if h is not None})
+        stem.name = "stem"
+        for index in range(self.depth):
+            self.block(index).name = f"blocks.{index}"
+            if (head := self.head(index)) is not None:
+                head.name = f"exits.{index}"
         self.shape = shape
         """(C, H, W) of an image."""
         self.classes = classes
@@ -84,7 +89,12 @@ class Backbone(nn.Module):
         return tuple(found.values())
 
     def answers(
-        self, images: Tensor, settings: Setting | Sequence[Setting] = FULL, *, stem: Setting = FULL
+        self,
+        images: Tensor,
+        settings: Setting | Sequence[Setting] = FULL,
+        *,
+        stem: Setting = FULL,
+        run: "Run | None" = None,
     ) -> dict[int, Tensor]:
         """What every head says: {block index: logits [n, classes]}, the last one the final answer.
 
@@ -92,22 +102,34 @@ class Backbone(nn.Module):
             images: floats in [0, 1], [n, C, H, W].
             settings: one for all blocks, or one a block; knobs that a block lacks stand at full.
             stem: the setting of the stem.
+            run: runs stem, blocks and heads, as a machine would; None: exactly.
         """
+        run = run or run_exactly
         each = [settings] * self.depth if isinstance(settings, Mapping) else settings
         if len(each) != self.depth:
             raise ValueError(f"{self.depth} blocks need as many settings, got {len(each)}")
-        x = self.stem(images, restrict(stem, self.stem))
+        x = run(self.stem, images, stem)
         logits = {}
         for index, setting in enumerate(each):
-            x = self.block(index)(x, restrict(setting, self.block(index)))
+            x = run(self.block(index), x, setting)
             head = self.head(index)
             if head is not None:
-                logits[index] = head(x, restrict(setting, head))
+                logits[index] = run(head, x, setting)
         return logits
 
     def forward(self, images: Tensor, settings: Setting | Sequence[Setting] = FULL) -> Tensor:
         """The answer of the last head, [n, classes]."""
         return self.answers(images, settings)[self.depth - 1]
+
+
+Run = Callable[[Block, Tensor, Setting], Tensor]
+"""Runs a block on lanes [n, C, H, W] under a setting, which may name knobs that it lacks."""
+
+
+def run_exactly(block: Block, x: Tensor, setting: Setting) -> Tensor:
+    """Run a block, without any machine."""
+    y: Tensor = block(x, restrict(setting, block))
+    return y
 
 
 def restrict(setting: Setting, block: Block) -> Setting:

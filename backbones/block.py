@@ -17,6 +17,8 @@ class Block(nn.Module, ABC):
 
     knobs: tuple[Knob, ...] = ()
     """What can be turned here; none for a stem or a head that has no choice."""
+    name: str = "block"
+    """Where it stands in its network: "stem", "blocks.3" or "exits.3"."""
 
     @abstractmethod
     def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:

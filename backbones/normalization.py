@@ -79,11 +79,16 @@ def convolve_and_normalise(
     numbers than the output: one pass over the output less.
     """
     outputs = x.shape[0] * x.shape[2] * x.shape[3] // convolution.stride**2
-    folds = not norm.training and not torch.is_grad_enabled()
-    if not folds or outputs <= convolution.weight[0].numel():
-        return norm(convolution(x, bits, out_channels), width, bits)  # type: ignore[no-any-return]
     used = out_channels or len(convolution.weight)
-    return convolution(x, bits, out_channels, norm.scale_and_shift(width, bits, used))  # type: ignore[no-any-return]
+    learns = norm.training or torch.is_grad_enabled()
+    folds = not learns and outputs > convolution.weight[0].numel()
+    return convolution(  # type: ignore[no-any-return]
+        x,
+        bits,
+        used,
+        finish=lambda raw: norm(raw, width, bits),
+        scale_and_shift=norm.scale_and_shift(width, bits, used) if folds else None,
+    )
 
 
 @final

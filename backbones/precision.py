@@ -1,5 +1,6 @@
 """Convolutions whose weights and activations can be rounded at run time, emulated exactly."""
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from penstock.backbones.knob import BITS
+from penstock.backbones.product import Operand, Product, perform
 
 LOW_BITS = tuple(int(bits) for bits in BITS.choices if bits != BITS.full)
 """The precisions that are emulated; at 32 nothing is rounded."""
@@ -37,32 +39,53 @@ class Convolution(nn.Module):
         x: Tensor,
         bits: float,
         out_channels: int | None = None,
+        *,
+        finish: Callable[[Tensor], Tensor] = lambda raw: raw,
         scale_and_shift: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """[n, C, H, W] -> [n, out_channels, H', W'], using the first C input channels.
 
-        Each output channel can be scaled and shifted, [out_channels] both, at no further pass.
+        Args:
+            x: the input.
+            bits: of weights and input.
+            out_channels: the first so many are computed; None: all.
+            finish: what is done to the sums.
+            scale_and_shift: the same as factors and terms, [out_channels] each, where that is
+                faster.
         """
         weight = self.weight[:out_channels, : x.shape[1]]
-        if bits != BITS.full:
-            weight = round_weight(weight, int(bits))
-            step = self.steps[BITS.index(bits)]
-            x = round_activation(x, step, int(bits), self.signed)
-        bias = None
-        if scale_and_shift is not None:
-            scale, bias = scale_and_shift
-            weight = weight * scale.view(-1, 1, 1, 1)
-        return functional.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
+        if bits == BITS.full:
+            operands = Operand(x), Operand(weight)
+        else:
+            whole = int(bits)
+            step, scale = self.steps[BITS.index(bits)], weight_step(weight, whole)
+            x = round_activation(x, step, whole, self.signed)
+            operands = (
+                Operand(x, whole, step, self.signed),
+                Operand(round_weight(weight, scale, whole), whole, scale.view(-1, 1, 1, 1)),
+            )
+        folded, shift = scale_and_shift or (None, None)
+        y: Tensor = perform(Product(self, *operands, self._multiply, finish, folded, shift))
+        return y
+
+    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y: Tensor = functional.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
+        return y
 
 
-def round_weight(weight: Tensor, bits: int) -> Tensor:
-    """Weights [O, I, k, k] on 2^bits - 1 levels per output channel."""
+def weight_step(weight: Tensor, bits: int) -> Tensor:
+    """The distance of neighbouring levels of weights [O, I, k, k], per output channel: [O]."""
+    top = (1 << (bits - 1)) - 1
+    return weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / top
+
+
+def round_weight(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """Weights [O, I, k, k] on 2^bits - 1 levels per output channel, `step` [O] apart."""
     top = 2 ** (bits - 1) - 1
-    scale = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / top
     if not torch.is_grad_enabled():
-        return _round(weight, scale.view(-1, 1, 1, 1), -top, top)
+        return _round(weight, step.view(-1, 1, 1, 1), -top, top)
     return torch.fake_quantize_per_channel_affine(
-        weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -top, top
+        weight, step, torch.zeros_like(step, dtype=torch.int32), 0, -top, top
     )
 
 

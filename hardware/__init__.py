@@ -5,6 +5,7 @@ from penstock.hardware.check import check_machine
 from penstock.hardware.cost import RESOURCES, UNITS, Cost, Job
 from penstock.hardware.digital import Digital
 from penstock.hardware.machine import Machine, State
+from penstock.hardware.through import through
 
 __all__ = [
     "RESOURCES",
@@ -19,4 +20,5 @@ __all__ = [
     "check_machine",
     "constants",
     "preset_names",
+    "through",
 ]

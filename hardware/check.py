@@ -109,15 +109,17 @@ class _Bench:
     def run(self, case: _Case) -> _Trial:
         """Run one job on a machine that was just reset."""
         rng = torch.Generator().manual_seed(self.seed)
-        before = self.machine.reset(len(case.x), rng)
-        job = Job(case.block, case.x.clone(), case.setting)
-        output, cost, after = self.machine.run(job, before, rng)
-        return _Trial(before, output, cost, after)
+        return _run(self.machine, case, self.machine.reset(len(case.x), rng), rng)
 
     def price(self, case: _Case) -> dict[str, Any]:
         """Resource name -> amount, before the job is run."""
         shape = tuple(case.x.shape[1:])
         return self.machine.price(case.block, case.setting, shape).each()
+
+
+def _run(machine: Machine, case: _Case, before: State, rng: torch.Generator) -> _Trial:
+    job = Job(case.block, case.x.clone(), case.setting)
+    return _Trial(before, *machine.run(job, before, rng))
 
 
 def _knob_names_are_free(bench: _Bench) -> Iterator[str]:
@@ -218,12 +220,44 @@ def _seed_decides(bench: _Bench) -> Iterator[str]:
                 yield f"{case}: expected {name} as before, got another"
 
 
+def _ideal_is_exact(bench: _Bench) -> Iterator[str]:
+    """Without its faults the machine gives what the block gives by itself, bit for bit."""
+    ideal = replace(bench, machine=bench.machine.ideal())
+    for case in bench.cases():
+        own = restrict(case.setting, case.block)
+        if not torch.equal(ideal.run(case).output, case.block(case.x.clone(), own)):
+            yield f"{case}: expected the block's own output of ideal(), got another"
+
+
+def _batch_is_one_by_one(bench: _Bench) -> Iterator[str]:
+    """Without its faults the machine gives and charges each lane of a batch as if it came alone."""
+    machine, rng = bench.machine.ideal(), torch.Generator()
+    for case in bench.cases():
+        n = len(case.x)
+        before = machine.reset(n, rng.manual_seed(bench.seed))
+        whole = _run(machine, case, before, rng)
+        for lane in range(n):
+            alone = replace(case, x=case.x[lane : lane + 1])
+            row = {name: value[lane : lane + 1] for name, value in before.items()}
+            one = _run(machine, alone, row, rng)
+            pairs = [("output", whole.output[lane : lane + 1], one.output)]
+            pairs += [(k, v[lane : lane + 1], one.after[k]) for k, v in whole.after.items()]
+            for name, amount in whole.cost.each().items():
+                spent = _per_lane(amount, n)[lane : lane + 1]
+                pairs.append((name, spent, _per_lane(one.cost.each()[name], 1)))
+            for name, together, apart in pairs:
+                if not torch.allclose(together, apart, rtol=1e-4, atol=1e-4 * (name == "output")):
+                    yield f"{case}: expected the {name} of lane {lane} alone, got another"
+
+
 def _pickles(bench: _Bench) -> Iterator[str]:
-    """A machine that was pickled and read back prices the same."""
+    """A machine that was pickled and read back prices and runs the same."""
     again = replace(bench, machine=pickle.loads(pickle.dumps(bench.machine)))
     for case in bench.cases():
         if (got := again.price(case)) != (expected := bench.price(case)):
             yield f"{case}: expected {expected}, got {got}"
+        if not torch.equal(again.run(case).output, bench.run(case).output):
+            yield f"{case}: expected the output as before, got another"
 
 
 _RULES: Final = (
@@ -235,6 +269,8 @@ _RULES: Final = (
     _prices_grow_with_work,
     _left_out_costs_no_more,
     _seed_decides,
+    _ideal_is_exact,
+    _batch_is_one_by_one,
     _pickles,
 )
 

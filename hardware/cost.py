@@ -1,13 +1,12 @@
 """What was spent on a lane, and what a machine is asked to run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, Setting
+from penstock.backbones import Block, Perform, Setting, exact
 
 RESOURCES: Final = ("energy_j", "latency_s", "macs", "sent_bytes")
 """What can be spent, and so budgeted."""
@@ -53,11 +52,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Run this block on these lanes with this setting, perhaps with disturbed weights."""
+    """Run this block on these lanes with this setting, its matrix products perhaps disturbed."""
 
     block: Block
     x: Tensor  # [n, C, H, W]
     setting: Setting
     """Knobs of the block and of the machine."""
-    weights: Mapping[str, Tensor] = field(default_factory=dict)
-    """Parameters and buffers that stand in for the block's own, by name; empty: its own."""
+    perform: Perform = exact
+    """Who performs the matrix products of the block; a machine with faults puts itself in front."""

@@ -6,9 +6,8 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from penstock.backbones import Block, InputError, Setting, Work, restrict, work
+from penstock.backbones import Block, InputError, Setting, Work, restrict, run_block, work
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
 
@@ -45,13 +44,12 @@ class Digital(Machine):
         return {}
 
     def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
-        """Run the block exactly; every lane of a job costs the same."""
+        """Run the block, exactly unless the job says otherwise; every lane costs the same."""
         setting = restrict(job.setting, job.block)
-        if job.weights:
-            y: Tensor = functional_call(job.block, dict(job.weights), (job.x, setting))
-        else:
-            y = job.block(job.x, setting)
-        return y, self.price(job.block, setting, tuple(job.x.shape[1:])), state
+        y = run_block(job.block, job.x, setting, job.perform)
+        # A mask leaves no work out: it costs what the full choice costs.
+        left = {name: value for name, value in setting.items() if not isinstance(value, Tensor)}
+        return y, self.price(job.block, left, tuple(job.x.shape[1:])), state
 
     def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         """Exactly what one lane costs."""

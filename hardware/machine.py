@@ -49,3 +49,10 @@ class Machine(ABC):
         Hard budgets rest on it: `run` never costs more. A machine whose cost varies answers with
         its worst case.
         """
+
+    def ideal(self) -> "Machine":
+        """The machine without its faults, which gives exactly what the block gives by itself.
+
+        One that changes no result is its own ideal; a wrapper wraps the ideal of what it wraps.
+        """
+        return self

@@ -10,6 +10,7 @@ from penstock.backbones.precision import (
     best_step,
     round_activation,
     round_weight,
+    weight_step,
 )
 
 
@@ -20,7 +21,7 @@ def test_weights_lie_on_few_levels(bits: int, seed: int, spread: float) -> None:
     weight = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(seed)) * spread
     weight[0] /= 100  # each output channel has a scale of its own
     weight[:, 0, 0, 0] = 0
-    rounded = round_weight(weight, bits)
+    rounded = round_weight(weight, weight_step(weight, bits), bits)
     largest = weight.abs().amax(dim=(1, 2, 3))
     scale = largest / (2 ** (bits - 1) - 1)
     assert all(len(set(channel.flatten().tolist())) <= 2**bits - 1 for channel in rounded)
@@ -28,7 +29,7 @@ def test_weights_lie_on_few_levels(bits: int, seed: int, spread: float) -> None:
     torch.testing.assert_close(rounded.abs().amax(dim=(1, 2, 3)), largest)
     error = (rounded - weight).abs().amax(dim=(1, 2, 3))
     assert (error <= scale / 2 * 1.001).all()
-    torch.testing.assert_close(round_weight(-weight, bits), -rounded)
+    torch.testing.assert_close(round_weight(-weight, weight_step(-weight, bits), bits), -rounded)
 
 
 @pytest.mark.parametrize("bits", LOW_BITS)
@@ -45,7 +46,9 @@ def test_activations_are_multiples_of_their_step(bits: int, signed: bool) -> Non
 
 @pytest.mark.parametrize("bits", LOW_BITS)
 def test_all_zero_channel_stays_zero(bits: int) -> None:
-    assert (round_weight(torch.zeros(2, 3, 3, 3), bits) == 0).all()
+    assert (
+        round_weight(torch.zeros(2, 3, 3, 3), weight_step(torch.zeros(2, 3, 3, 3), bits), bits) == 0
+    ).all()
     assert best_step(torch.zeros(10), bits, signed=False) > 0
 
 
@@ -54,7 +57,7 @@ def test_gradient_passes_through_rounding_and_stops_at_saturation() -> None:
     round_activation(x, torch.tensor(0.1), 4, signed=False).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 1, 0, 0]  # 0..15 tenths
     weight = torch.randn(2, 3, 3, 3, requires_grad=True)
-    round_weight(weight, 4).sum().backward()  # type: ignore[no-untyped-call]
+    round_weight(weight, weight_step(weight, 4), 4).sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None and (weight.grad == 1).all()
 
 
@@ -115,6 +118,6 @@ def test_rounding_is_the_same_with_and_without_gradients(
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 3
     steps = torch.tensor(step)
     with torch.no_grad():
-        fast = round_activation(x, steps, bits, signed), round_weight(x, bits)
+        fast = round_activation(x, steps, bits, signed), round_weight(x, weight_step(x, bits), bits)
     assert torch.equal(fast[0], round_activation(x, steps, bits, signed))
-    assert torch.equal(fast[1], round_weight(x, bits))
+    assert torch.equal(fast[1], round_weight(x, weight_step(x, bits), bits))

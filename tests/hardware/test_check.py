@@ -39,6 +39,9 @@ class Noisy(Machine):
         price = self.inner.price(block, setting, shape)
         return replace(price, energy_j=2 * price.energy_j)
 
+    def ideal(self) -> Machine:
+        return self.inner.ideal()
+
 
 def same_run(y: Tensor, cost: Cost, state: State) -> tuple[Any, Any, Any]:
     return y, cost, state
@@ -220,6 +223,18 @@ BROKEN: dict[str, tuple[Machine, str, str]] = {
         Altered(run_to=lambda y, cost, state: (y + torch.randn(y.shape), cost, state)),
         "The same seed gives the same output",
         "Stem under {} with 1 lane: expected the output as before, got another",
+    ),
+    "has faults without a fault": (
+        Altered(run_to=lambda y, cost, state: (y + 1e-6, cost, state)),
+        "bit for bit",
+        "Stem under {} with 1 lane: expected the block's own output of ideal(), got another",
+    ),
+    "charges lanes for their company": (
+        Altered(
+            run_to=lambda y, cost, state: (y, replace(cost, energy_j=cost.energy_j / len(y)), state)
+        ),
+        "as if it came alone",
+        "Stem under {} with 4 lanes: expected the energy_j of lane 0 alone, got another",
     ),
     "cannot be pickled": (
         Altered(run_to=lambda y, cost, state: (y, cost, state)),

@@ -1,0 +1,91 @@
+"""The matrices that a block multiplies by, as an array of cells or multipliers meets them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from penstock.backbones.block import Block
+from penstock.backbones.product import Product, run_block
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One matrix of a block under a setting, and how often ONE input is multiplied by it."""
+
+    name: str
+    """Of the layer, as in "blocks.3.first"."""
+    rows: int
+    """Inputs of a matrix-vector product: channels in, times the taps of the kernel."""
+    columns: int
+    """Outputs of it: channels out."""
+    vectors: int
+    """Matrix-vector products of an input: the pixels of the output, or 1."""
+    taps: int
+    """Rows of one channel in: the area of the kernel."""
+    inputs: int
+    """Activations read, each counted once."""
+    weight_bits: int
+    activation_bits: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of an input."""
+        return self.rows * self.columns * self.vectors
+
+    @property
+    def outputs(self) -> int:
+        """Activations written."""
+        return self.columns * self.vectors
+
+
+_known: WeakKeyDictionary[Block, dict[Any, tuple[Matrix, ...]]] = WeakKeyDictionary()
+
+
+def matrices(
+    block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[Matrix, ...]:
+    """The matrices of a block for an input of `shape` (C, H, W), in the order of execution.
+
+    Args:
+        block: run once on zeros, in evaluation mode; remembered per block, setting and shape.
+        setting: of its knobs, in numbers.
+        shape: of an input.
+    """
+    key = (tuple(sorted(setting.items())), shape)
+    known = _known.setdefault(block, {})
+    if key not in known:
+        known[key] = _matrices(block, setting, shape)
+    return known[key]
+
+
+def _matrices(
+    block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[Matrix, ...]:
+    found = []
+
+    def note(product: Product) -> Tensor:
+        z, weight = product.exact(), product.weight
+        found.append(
+            Matrix(
+                product.name,
+                rows=weight.values[0].numel(),
+                columns=len(weight.values),
+                vectors=z[0, 0].numel(),
+                taps=weight.values[0, 0].numel(),
+                inputs=product.x.values[0].numel(),
+                weight_bits=weight.bits,
+                activation_bits=product.x.bits,
+            )
+        )
+        return z
+
+    training, like = block.training, next(block.parameters(), torch.empty(0))
+    block.eval()
+    with torch.no_grad():
+        run_block(block, torch.zeros(1, *shape, device=like.device), setting, note)
+    block.train(training)
+    return tuple(found)
