@@ -1,10 +1,20 @@
 """Networks as stacks of blocks with knobs, their data, and how to fit and keep them."""
 
-from penstock.backbones.backbone import Backbone, Call, Run, restrict, run_exactly
+from penstock.backbones.backbone import Backbone, Call, Run, RunAt, restrict, run_exactly
 from penstock.backbones.block import Block
 from penstock.backbones.data import Data, Images, load_data
 from penstock.backbones.errors import InputError
-from penstock.backbones.knob import BITS, EXIT, FULL, RUN, WIDTH, Knob, Setting, every_setting
+from penstock.backbones.knob import (
+    BITS,
+    EXIT,
+    FULL,
+    RUN,
+    WIDTH,
+    Knob,
+    Setting,
+    chosen,
+    every_setting,
+)
 from penstock.backbones.matrices import Matrix, matrices
 from penstock.backbones.product import Operand, Perform, Product, exact, run_block
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
@@ -29,9 +39,11 @@ __all__ = [
     "Perform",
     "Product",
     "Run",
+    "RunAt",
     "Setting",
     "Work",
     "build",
+    "chosen",
     "every_setting",
     "exact",
     "load",

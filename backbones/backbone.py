@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from penstock.backbones.block import Block
@@ -130,6 +131,15 @@ def run_exactly(block: Block, x: Tensor, setting: Setting) -> Tensor:
     """Run a block, without any machine."""
     y: Tensor = block(x, restrict(setting, block))
     return y
+
+
+RunAt = Callable[[float, torch.Generator], Run]
+"""How blocks are run after a share of all steps of a fit, 0..1; draws come from the generator."""
+
+
+def exactly_at(progress: float, rng: torch.Generator) -> Run:
+    """Exactly, from the first step to the last."""
+    return run_exactly
 
 
 def restrict(setting: Setting, block: Block) -> Setting:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from penstock.backbones.backbone import Backbone
+from penstock.backbones.backbone import Backbone, Run, run_exactly
 from penstock.backbones.knob import BITS, FULL, RUN, WIDTH, Setting
 from penstock.backbones.normalization import ImageNorm, SettingNorm
 from penstock.backbones.precision import LOW_BITS, Convolution, best_step
@@ -93,6 +93,7 @@ def recalibrate_norms(
     skip_probability: float,
     seed: int,
     progress: Callable[[], object] = lambda: None,
+    run: Run = run_exactly,
 ) -> None:
     """Measure the statistics of every setting anew, as averages over these batches.
 
@@ -107,6 +108,7 @@ def recalibrate_norms(
         skip_probability: mean of a block of theirs.
         seed: of mixtures and skips.
         progress: called after each batch.
+        run: how blocks are run.
     """
     norms = [layer for layer in backbone.modules() if isinstance(layer, SettingNorm)]
     training, momenta = backbone.training, [norm.momentum for norm in norms]
@@ -115,17 +117,17 @@ def recalibrate_norms(
         norm.forget()
     rng, skips = random.Random(seed), torch.Generator().manual_seed(seed)
 
-    def run(images: Tensor, settings: Sequence[Setting], stem: Setting) -> None:
+    def pass_through(images: Tensor, settings: Sequence[Setting], stem: Setting) -> None:
         skipping = round(len(images) * skip_share)
         masked = with_skips(settings, len(images), skipping, skip_probability, skips)
-        backbone.answers(images, masked, stem=stem)
+        backbone.answers(images, masked, stem=stem, run=run)
 
     for images in batches:
         for number, setting in enumerate(uniform_settings()):
-            run(images, [setting] * backbone.depth, setting)
+            pass_through(images, [setting] * backbone.depth, setting)
             if number % MIXTURE_EVERY == 0:
                 mixture = random_settings(backbone.depth, rng)
-                run(images, mixture, {"bits": rng.choice(BITS.choices)})
+                pass_through(images, mixture, {"bits": rng.choice(BITS.choices)})
         progress()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

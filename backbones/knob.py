@@ -64,3 +64,30 @@ def every_setting(knobs: Sequence[Knob]) -> Iterator[dict[str, float]]:
     """Every combination of choices, the last knob turning fastest, the full one last."""
     for choices in product(*(knob.choices for knob in knobs)):
         yield dict(zip((knob.name for knob in knobs), choices, strict=True))
+
+
+def chosen(knob: Knob, setting: Setting) -> float:
+    """Where a knob stands for all lanes of a job; one with a single choice stands at that.
+
+    Values between the choices are allowed: a fit may move a knob little by little.
+
+    Raises:
+        ValueError: if it is masked.
+
+    >>> chosen(Knob("votes", (1, 3)), {"votes": 1}), chosen(Knob("votes", (3,)), {"votes": 1})
+    (1, 3)
+    """
+    value = setting.get(knob.name, knob.full) if len(knob.choices) > 1 else knob.full
+    if isinstance(value, Tensor):
+        raise ValueError(f"{knob.name} is one number for all lanes of a job, got a mask")
+    return value
+
+
+def numbers(setting: Setting) -> dict[str, float]:
+    """A setting without its masks, which leave no work out: their knobs stand at full.
+
+    >>> import torch
+    >>> numbers({"width": 0.5, "run": torch.ones(2)})
+    {'width': 0.5}
+    """
+    return {name: value for name, value in setting.items() if not isinstance(value, Tensor)}

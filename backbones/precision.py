@@ -65,7 +65,9 @@ class Convolution(nn.Module):
                 Operand(round_weight(weight, scale, whole), whole, scale.view(-1, 1, 1, 1)),
             )
         folded, shift = scale_and_shift or (None, None)
-        y: Tensor = perform(Product(self, *operands, self._multiply, finish, folded, shift))
+        y: Tensor = perform(
+            Product(self, *operands, self.weight, self._multiply, finish, folded, shift)
+        )
         return y
 
     def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

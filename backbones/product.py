@@ -44,6 +44,8 @@ class Product:
     """[n, I, H, W] or [n, I]."""
     weight: Operand
     """[O, I, k, k] or [O, I]: the part that is used, the first so many of each of the layer's."""
+    stored: Tensor
+    """The layer's whole weight, of which `weight` is that part."""
     multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     """(x, weight, bias [O] or None) -> [n, O, H', W'] or [n, O]."""
     finish: Callable[[Tensor], Tensor]
@@ -153,6 +155,7 @@ def _plain_linear(block: Block, input: Tensor, weight: Tensor, bias: Tensor | No
         _owner(block, weight),
         Operand(input),
         Operand(weight),
+        weight,
         functional.linear,
         (lambda raw: raw) if bias is None else lambda raw: raw + bias,
         shift=bias,
@@ -166,6 +169,7 @@ def _plain_convolution(
         _owner(block, weight),
         Operand(input),
         Operand(weight),
+        weight,
         lambda x, w, b: functional.conv2d(x, w, b, *args, **more),
         (lambda raw: raw) if bias is None else lambda raw: raw + bias.view(-1, 1, 1),
         shift=bias,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from penstock.backbones.backbone import Backbone
+from penstock.backbones.backbone import Backbone, Run, run_exactly
 from penstock.backbones.calibration import random_settings, with_skips
 from penstock.backbones.fitting import Fitting
 from penstock.backbones.knob import BITS, FULL, WIDTH, Setting
@@ -27,6 +27,7 @@ def learn(
     epoch: int,
     key: tuple[int, int],
     device: str,
+    run: Run = run_exactly,
 ) -> Tensor:
     """Add the gradients of one sandwich to the parameters, and say the loss on the labels.
 
@@ -38,6 +39,7 @@ def learn(
         epoch: counted from 0; at first only the full network and its exits learn.
         key: seed and step: choose the settings of the parts and the blocks that are skipped.
         device: where all of this is.
+        run: how blocks are run.
     """
     parts_learn = epoch >= fitting.full_share * fitting.epochs
     skipping = round(len(images) * fitting.skip_share) if parts_learn else 0
@@ -45,7 +47,7 @@ def learn(
     full = [FULL] * backbone.depth
     masked = with_skips(full, len(images), skipping, fitting.skip_probability, skips)
     with _autocast(fitting, device):
-        answers = backbone.answers(images, masked if skipping else full)
+        answers = backbone.answers(images, masked if skipping else full, run=run)
         last = answers.pop(backbone.depth - 1)
         teacher = last.detach().float()
         loss = functional.cross_entropy(last, labels, label_smoothing=fitting.label_smoothing)
@@ -65,7 +67,7 @@ def learn(
         for rows, settings in parts:
             masked = with_skips(settings, n, n, fitting.skip_probability, skips)
             with _autocast(fitting, device):
-                said = backbone.answers(images[rows], masked, stem=stem)
+                said = backbone.answers(images[rows], masked, stem=stem, run=run)
                 heads = torch.stack([distillation(s, teacher[rows]) for s in said.values()])
             heads.mean().backward()  # type: ignore[no-untyped-call]
     return loss.detach()

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from penstock.backbones.augmentation import augment, resize
-from penstock.backbones.backbone import Backbone
+from penstock.backbones.backbone import Backbone, Run, RunAt, exactly_at, run_exactly
 from penstock.backbones.calibration import calibrate_steps, measure_images, recalibrate_norms
 from penstock.backbones.checkpoint import restore, write_checkpoint
 from penstock.backbones.data import Data, Images
@@ -44,6 +44,8 @@ def fit(
     seed: int = 0,
     device: str = "cpu",
     resume: bool = False,
+    run_at: RunAt = exactly_at,
+    about: str = "",
 ) -> Backbone:
     """Train a backbone and leave it as `backbone.safetensors` in a folder.
 
@@ -58,6 +60,10 @@ def fit(
         seed: of order, augmentation and sampled settings; the weights come as they are.
         device: where to train.
         resume: go on from the folder's checkpoint, if there is one.
+        run_at: says for each share of the steps how blocks are run; a machine that disturbs them
+            (`penstock.hardware.Exposure`) makes a network that survives it. What is watched and
+            measured at the end is run as at the end of the steps.
+        about: that in words; a checkpoint of other words is not resumed.
 
     Returns:
         The backbone, in evaluation mode on the CPU.
@@ -69,7 +75,7 @@ def fit(
     check_fit(backbone, data, fitting)
     folder = Path(folder)
     checkpoint = folder / "checkpoint.safetensors"
-    recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train)})
+    recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train), "run": about})
     backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(backbone, fitting)
     first = restore(checkpoint, recipe, backbone, optimizer) if resume else 0
@@ -91,19 +97,23 @@ def fit(
             ):
                 _set_rate(optimizer, one_cycle(step / total, fitting))
                 optimizer.zero_grad()
-                loss = learn(backbone, images, labels, fitting, epoch, (seed, step), device)
+                run = run_at(step / total, _draws(seed, step))
+                loss = learn(backbone, images, labels, fitting, epoch, (seed, step), device, run)
                 optimizer.step()
                 bar.update()
             at = (epoch + 1) * steps_an_epoch
             board.add_scalar("fit/loss", loss.item(), at)
             board.add_scalar("fit/learning_rate", one_cycle(at / total, fitting), at)
             board.add_scalar("fit/epoch_s", time.perf_counter() - started, at)
-            for index, value in accuracies(backbone, data.validation, device=device).items():
+            run = run_at(at / total, _draws(seed, total))
+            watched = accuracies(backbone, data.validation, device=device, run=run)
+            for index, value in watched.items():
                 board.add_scalar(f"fit/validation_accuracy_exit_{index}", value, at)
                 bar.set_postfix_str(f"epoch {epoch + 1}, validation {value:.3f}")
             board.flush()
             write_checkpoint(checkpoint, recipe, backbone, optimizer, epoch + 1)
-    _finish(backbone, data.train, fitting, seed, device)
+    run = run_at(1.0, _draws(seed, total + 1))
+    _finish(backbone, data.train, fitting, seed, device, run)
     backbone.to("cpu").eval()
     save(backbone, folder / "backbone.safetensors")
     return backbone
@@ -141,15 +151,16 @@ def accuracies(
     *,
     stem: Setting = FULL,
     device: str = "cpu",
+    run: Run = run_exactly,
 ) -> dict[int, float]:
-    """Share of right answers of every head: {block index: accuracy}; settings as in `answers`."""
+    """Share of right answers of every head: {block index: accuracy}; arguments as of `answers`."""
     training = backbone.training
     backbone.eval()
     right: dict[int, int] = {}
     for start in range(0, len(images), 500):
         batch = _floats(images.pixels[start : start + 500].to(device))
         labels = images.labels[start : start + 500].to(device)
-        for index, logits in backbone.answers(batch, settings, stem=stem).items():
+        for index, logits in backbone.answers(batch, settings, stem=stem, run=run).items():
             hits = int((logits.argmax(dim=1) == labels).sum())
             right[index] = right.get(index, 0) + hits
     backbone.train(training)
@@ -193,7 +204,9 @@ def _set_rate(optimizer: SGD, rate: float) -> None:
         group["lr"] = rate
 
 
-def _finish(backbone: Backbone, images: Images, fitting: Fitting, seed: int, device: str) -> None:
+def _finish(
+    backbone: Backbone, images: Images, fitting: Fitting, seed: int, device: str, run: Run
+) -> None:
     """Calibrate steps and statistics of every setting, on images as they will be met."""
     calibrate_steps(backbone, _some(images, 512, device))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:2560]
@@ -208,4 +221,10 @@ def _finish(backbone: Backbone, images: Images, fitting: Fitting, seed: int, dev
             skip_probability=fitting.skip_probability,
             seed=seed,
             progress=bar.update,
+            run=run,
         )
+
+
+def _draws(seed: int, step: int) -> torch.Generator:
+    """Of a machine in one step."""
+    return torch.Generator().manual_seed(hash((seed, step, 1)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import Block, InputError, Setting, Work, restrict, run_block, work
+from penstock.backbones.knob import numbers
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
 
@@ -48,8 +49,7 @@ class Digital(Machine):
         setting = restrict(job.setting, job.block)
         y = run_block(job.block, job.x, setting, job.perform)
         # A mask leaves no work out: it costs what the full choice costs.
-        left = {name: value for name, value in setting.items() if not isinstance(value, Tensor)}
-        return y, self.price(job.block, left, tuple(job.x.shape[1:])), state
+        return y, self.price(job.block, numbers(setting), tuple(job.x.shape[1:])), state
 
     def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         """Exactly what one lane costs."""

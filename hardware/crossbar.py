@@ -1,0 +1,262 @@
+"""Weights as pairs of memory cells in tiles, read through converters.
+
+The mapping is the usual one (Shafiee et al., ISAAC, ISCA 2016): a weight is the difference of two
+conductances, a tile sums currents along its columns, and sums of several tiles are added after
+conversion, so that the height of a tile changes results.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import (
+    Backbone,
+    Block,
+    InputError,
+    Knob,
+    Perform,
+    Product,
+    Setting,
+    chosen,
+    exact,
+    run_block,
+)
+from penstock.hardware.arrays import array_cost
+from penstock.hardware.chip import Cells, cells
+from penstock.hardware.cost import Cost, Job
+from penstock.hardware.machine import Machine, State
+from penstock.hardware.noise import standard_normal
+from penstock.hardware.nvm import device
+
+SAMPLES = 1_000_000
+"""Sums looked at per tile when its range is set."""
+
+
+@final
+@dataclass(frozen=True)
+class Crossbar(Machine):
+    """Runs every matrix-vector product on a programmed chip: tiles of cells between converters.
+
+    For a tile of rows R: y = ADC(sum over R of DAC(x) * (G+ - G-)), read `votes` times and
+    averaged; G are the conductances of this very chip `time_s` after programming, and each read
+    adds noise of their own, independent between reads. The converters at the rows reach to the
+    largest input of a lane; those at the columns to `adc_range`, or to four deviations of a lane's
+    sums where it is not said. Left out: the resistance of wires, and faults that are stuck.
+    """
+
+    inner: Machine
+    """Runs the block, and prices what stays digital; the multiplications should cost 0 there."""
+    cell: str = "pcm"
+    """Kind of cell: "pcm", "reram_1s", "reram_1d", "reram_2d" or "state_independent"."""
+    chip: int | str = 0
+    """Seed of a chip; or a file that `save_chip` wrote, which holds its conductances."""
+    time_s: float = 0.0
+    """Seconds since it was programmed."""
+    spread: float = 1.0
+    """Factor on the programming error of the cells."""
+    compensated: bool = True
+    """Whether a digital factor a layer undoes the mean drift since programming."""
+    adc_bits: Sequence[int] = (4, 6, 8)
+    """Choices of the knob of that name, rising; 1 to 10."""
+    votes: Sequence[int] = (1,)
+    """Choices of the knob of that name: reads of every product, rising."""
+    dac_bits: int = 8
+    """Of the converters at the rows."""
+    adc_range: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Layer -> the largest sum that each of its row tiles converts; see `calibrate_range`."""
+    cell_j: float = 2e-15
+    """Joules of a read of one cell."""
+    read_s: float = 2e-9
+    """Seconds of a read, before conversion."""
+    tile_rows: int = 128
+    """Rows of an array."""
+    tile_columns: int = 128
+    """Columns of an array."""
+    columns_per_adc: int = 8
+    """Columns that share a converter, one after the other."""
+    noisy: bool = True
+    """Whether this is a real chip; else products are exact."""
+
+    def __post_init__(self) -> None:
+        device(self.cell)
+        for name, choices in (("adc_bits", self.adc_bits), ("votes", self.votes)):
+            if not choices or sorted(set(choices)) != list(choices) or choices[0] < 1:
+                raise InputError(
+                    f"{name} are choices of 1 or more that rise, got {list(choices)}; sort them"
+                )
+        if self.time_s < 0 or self.spread < 0 or min(self.tile_rows, self.tile_columns) < 1:
+            raise InputError(
+                "time_s and spread are at least 0 and tiles have a row and a column or more, got "
+                f"{self.time_s}, {self.spread}, {self.tile_rows} and {self.tile_columns}"
+            )
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """`adc_bits` and `votes` where they have choices, and those of the inner machine."""
+        return (*(knob for knob in self._own if len(knob.choices) > 1), *self.inner.knobs)
+
+    @property
+    def _own(self) -> tuple[Knob, Knob]:
+        return Knob("adc_bits", tuple(self.adc_bits)), Knob("votes", tuple(self.votes))
+
+    def reset(self, n: int, rng: torch.Generator) -> State:
+        """The inner machine's conditions."""
+        return self.inner.reset(n, rng)
+
+    def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+        """Run the block with every product read from the chip, and pay for the reads."""
+        disturbed = job
+        if self.noisy:
+            bits, votes = self._chosen(job.setting)
+
+            def read(product: Product) -> Tensor:
+                return self.read(product, job.perform, bits, votes, rng)
+
+            disturbed = replace(job, perform=read)
+        y, cost, state = self.inner.run(disturbed, state, rng)
+        return y, cost + self._reads(job.block, job.setting, tuple(job.x.shape[1:])), state
+
+    def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        """Exactly what the reads cost, and the price of the inner machine."""
+        return self.inner.price(block, setting, shape) + self._reads(block, setting, shape)
+
+    def ideal(self) -> Machine:
+        """The same with exact products."""
+        return replace(self, inner=self.inner.ideal(), noisy=False)
+
+    def cells(self, product: Product) -> Cells:
+        """What stands in the chip for the weights of a product, at `time_s`."""
+        return cells(
+            product,
+            device(self.cell),
+            self.chip,
+            time_s=self.time_s,
+            spread=self.spread,
+            compensated=self.compensated,
+        )
+
+    def row_tiles(self, product: Product) -> list[slice]:
+        """The inputs of each row tile; a tile holds whole channels, with all taps of the kernel."""
+        weight = product.weight.values
+        channels = max(1, self.tile_rows // weight[0, 0].numel())
+        return [slice(start, start + channels) for start in range(0, weight.shape[1], channels)]
+
+    def sums(self, product: Product, held: Cells, by: Perform = exact) -> list[Tensor]:
+        """What each row tile adds up without the noise of a read, before conversion."""
+        x, weight = self._inputs(product), product.weight.values
+        real = weight + (held.weight - weight).detach()
+        return [_tile(product, x[:, c], real[:, c], by) for c in self.row_tiles(product)]
+
+    def read(
+        self, product: Product, by: Perform, bits: int, votes: int, rng: torch.Generator
+    ) -> Tensor:
+        """A product through converters and cells, averaged over its reads: pre-activations."""
+        held, power = self.cells(product), self._inputs(product).detach().square()
+        ranges = self.adc_range.get(product.name)
+        raw = product.x.values.new_zeros(())
+        for number, (inputs, total) in enumerate(
+            zip(self.row_tiles(product), self.sums(product, held, by), strict=True)
+        ):
+            # Cells and reads are independent of each other: variances add along a column.
+            variance = _tile(product, power[:, inputs], held.read_variance[:, inputs], exact)
+            noise = variance.clamp(min=0).sqrt()
+            top = _spread(total) if ranges is None else total.new_tensor(ranges[number])
+            for _ in range(votes):
+                noisy = torch.addcmul(total, noise, standard_normal(total, rng))
+                raw = raw + _convert(noisy, top, bits)
+        return product.finish(raw / votes)
+
+    def _inputs(self, product: Product) -> Tensor:
+        x = product.x.values
+        return _convert(x, _largest(x), self.dac_bits)
+
+    def _chosen(self, setting: Setting) -> tuple[int, int]:
+        adc_bits, votes = (int(chosen(knob, setting)) for knob in self._own)
+        return adc_bits, votes
+
+    def _reads(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        """What the reads of a block cost one input."""
+        bits, votes = self._chosen(setting)
+        return array_cost(
+            block,
+            setting,
+            shape,
+            reads=votes,
+            mac_j=2 * self.cell_j,
+            input_bits=self.dac_bits,
+            output_bits=bits,
+            read_s=self.read_s,
+            tile_rows=self.tile_rows,
+            tile_columns=self.tile_columns,
+            columns_per_adc=self.columns_per_adc,
+        )
+
+
+@torch.no_grad()
+def calibrate_range(
+    machine: Crossbar, backbone: Backbone, images: Tensor, rng: torch.Generator
+) -> Crossbar:
+    """The machine with the range of every column converter set on some images.
+
+    A range is the 99.9th percentile of what its row tile adds up, in magnitude; too wide a range
+    wastes levels, too narrow a one cuts sums off.
+
+    Args:
+        machine: at the full choice of its knobs.
+        backbone: left in evaluation mode.
+        images: some hundred, floats in [0, 1], [n, C, H, W].
+        rng: of the noise.
+    """
+    found: dict[str, Sequence[float]] = {}
+    bits, votes = machine.adc_bits[-1], machine.votes[-1]
+
+    def note(product: Product) -> Tensor:
+        found[product.name] = [
+            _percentile(total) for total in machine.sums(product, machine.cells(product))
+        ]
+        return machine.read(product, exact, bits, votes, rng)
+
+    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
+        return run_block(block, x, {}, note)
+
+    backbone.eval().answers(images, run=run)
+    return replace(machine, adc_range=found)
+
+
+def _percentile(x: Tensor) -> float:
+    flat = x.abs().flatten()
+    high: Tensor = flat[:: max(1, len(flat) // SAMPLES)].quantile(0.999)
+    return float(high)
+
+
+def _tile(product: Product, x: Tensor, weight: Tensor, by: Perform) -> Tensor:
+    """The bare sums of some inputs."""
+    part = replace(product.with_values(x, weight), finish=_same, scale=None, shift=None)
+    return by(part)
+
+
+def _spread(total: Tensor) -> Tensor:
+    """Four deviations of each lane's sums, [n, 1, ...]."""
+    top: Tensor = 4 * total.detach().flatten(1).std(dim=1, correction=0)
+    return top.clamp(min=1e-12).view(-1, *[1] * (total.dim() - 1))
+
+
+def _same(raw: Tensor) -> Tensor:
+    return raw
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Of each lane, [n, 1, ...]."""
+    most: Tensor = x.detach().abs().flatten(1).amax(dim=1)
+    return most.clamp(min=1e-12).view(-1, *[1] * (x.dim() - 1))
+
+
+def _convert(x: Tensor, top: Tensor, bits: int) -> Tensor:
+    """Rounded to 2^bits - 1 levels from -top to top; gradients pass straight through inside."""
+    levels = max(1, (1 << (bits - 1)) - 1)
+    step = top / levels
+    inside = x.clamp(-top, top)
+    return inside + ((inside / step).round() * step - inside).detach()

@@ -1,0 +1,70 @@
+"""Exposing a network to a machine while it is fitted, a little more from step to step."""
+
+from dataclasses import dataclass
+
+import torch
+
+from penstock.backbones import FULL, InputError, Run, RunAt, Setting
+from penstock.hardware.machine import Machine
+from penstock.hardware.through import through
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A machine's knob that moves while a network is fitted on that machine.
+
+    One mechanism for noise-injected training (Qin and Vucinic, arXiv 1811.10649), weight-noise
+    training and the curricular retraining of EDEN (Koppula et al., MICRO 2019): what is disturbed
+    is the machine's business, how fast it grows is said here.
+
+    >>> ramp = Exposure("snr_db", start=20, stop=0, until=0.5)
+    >>> [ramp.value(share) for share in (0.0, 0.25, 0.5, 1.0)]
+    [20.0, 10.0, 0.0, 0.0]
+    """
+
+    knob: str
+    """Of the machine; values between its choices are allowed."""
+    start: float
+    """At the first step."""
+    stop: float
+    """From `until` on, and where the network is watched and its statistics are measured."""
+    until: float = 0.5
+    """Share of the steps after which the knob stands at `stop`."""
+    steps: int = 0
+    """Moves in so many equal stairs; 0 moves a little at each step."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.until <= 1 or self.steps < 0:
+            raise InputError(
+                "an exposure moves until a share of 0..1, in 0 or more stairs, got "
+                f"until = {self.until} and steps = {self.steps}; correct them"
+            )
+
+    def value(self, progress: float) -> float:
+        """Where the knob stands after a share of all steps."""
+        moved = min(1.0, progress / self.until) if self.until else 1.0
+        if self.steps:
+            moved = int(moved * self.steps) / self.steps
+        return float(self.start + (self.stop - self.start) * moved)
+
+    def run_at(self, machine: Machine, setting: Setting = FULL) -> RunAt:
+        """For `fit`: blocks run on a machine that has that knob.
+
+        Args:
+            machine: whose conditions are drawn anew for every batch.
+            setting: of its other knobs.
+
+        Raises:
+            InputError: if it has none of that name.
+        """
+        known = [knob.name for knob in machine.knobs]
+        if self.knob not in known:
+            raise InputError(
+                f"this machine has the knobs {', '.join(known) or 'none'}, got an exposure of "
+                f"{self.knob!r}; name one of them"
+            )
+
+        def at(progress: float, rng: torch.Generator) -> Run:
+            return through(machine, rng, {**setting, self.knob: self.value(progress)})
+
+        return at

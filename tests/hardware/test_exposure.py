@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from penstock.backbones import InputError, load_data, tiny_resnet
+from penstock.backbones.training import Fitting, accuracies, fit
+from penstock.hardware import Analog, Exposure, build_machine, through
+
+
+def test_stairs_by_hand() -> None:
+    ramp = Exposure("ber", start=0.0, stop=0.04, until=0.8, steps=4)
+    assert [ramp.value(p) for p in (0.0, 0.19, 0.2, 0.5, 0.8, 1.0)] == pytest.approx(
+        [0.0, 0.0, 0.01, 0.02, 0.04, 0.04]
+    )
+
+
+def test_at_once() -> None:
+    assert Exposure("snr_db", 20, 0, until=0.0).value(0.0) == 0.0
+
+
+def test_a_knob_that_the_machine_lacks_is_named() -> None:
+    with pytest.raises(InputError, match="knobs snr_db, votes, got an exposure of 'dram_v'"):
+        Exposure("dram_v", 1.3, 1.0).run_at(build_machine("analog"))
+
+
+@pytest.mark.parametrize("until", [-0.1, 1.1])
+def test_shares_lie_between_nothing_and_all(until: float) -> None:
+    with pytest.raises(InputError, match="until"):
+        Exposure("snr_db", 20, 0, until=until)
+
+
+def test_a_network_fitted_under_noise_survives_it_better(tmp_path: Path) -> None:
+    data = load_data("digits")
+    recipe = Fitting(
+        epochs=12, learning_rate=0.1, full_share=1.0, skip_share=0.0, flip=False, shift=1
+    )
+    machine = Analog(build_machine("microcontroller"), reference="batch")
+    right = {}
+    for name in ("clean", "exposed"):
+        torch.manual_seed(0)
+        network = tiny_resnet()
+        if name == "clean":
+            fit(network, data, recipe, tmp_path / name)
+        else:
+            ramp = Exposure("snr_db", 20, 3)
+            fit(network, data, recipe, tmp_path / name, run_at=ramp.run_at(machine), about="3 dB")
+        run = through(machine, torch.Generator().manual_seed(1), {"snr_db": 3})
+        right[name] = accuracies(network, data.test, run=run)[2]
+    assert right["exposed"] > right["clean"] + 0.1
+
+
+def test_a_fit_under_another_machine_is_not_resumed(tmp_path: Path) -> None:
+    data = load_data("digits")
+    recipe = Fitting(epochs=1, flip=False)
+    fit(tiny_resnet(), data, recipe, tmp_path, about="a machine")
+    with pytest.raises(InputError, match="another recipe"):
+        fit(tiny_resnet(), data, recipe, tmp_path, about="another", resume=True)
