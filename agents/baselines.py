@@ -93,7 +93,7 @@ def thresholds(lanes: Lanes, statics: Statics, budget: float, resource: str) -> 
     layout, places = lanes.layout, np.flatnonzero(lanes.prices.exits.numpy())
     best: tuple[float, Thresholds] | None = None
     for number, setting in enumerate(uniform_settings(lanes)):
-        exits = statics.take((statics.settings == number) & ~statics.masks)
+        exits = statics.take((statics.settings == number) & statics.uniform)
         cost = exits.cost[:, :, RESOURCES.index(resource)]
         if cost.shape[1] == 0 or cost[:, 0].mean() > budget:
             continue

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from penstock.agents.baselines import Random, sizes, thresholds
 from penstock.agents.bounds import front, hull, oracle
+from penstock.agents.plans import find_plans
 from penstock.agents.play import Played, find_price, play
 from penstock.agents.policy import Policy
 from penstock.agents.scene import Scene
@@ -104,14 +105,13 @@ class Recorded:
 def record(
     scene: Scene, *, seed: int = 0, progress: Callable[[], object] = lambda: None
 ) -> Recorded:
-    """Run validation and test images under every static setting and skip mask."""
+    """Run validation and test images under every static setting and plan."""
     validation = scene.lanes("validation", learned=False, lanes=1)
     images = scene.data.validation
-    on_validation = record_statics(validation, images, seed=seed, progress=progress)
+    plans = find_plans(validation, images, seed=seed)
+    on_validation = record_statics(validation, images, plans, seed=seed, progress=progress)
     test = scene.lanes("test", learned=False, lanes=1)
-    on_test = record_statics(
-        test, scene.data.test, masks=on_validation.skipped, seed=seed, progress=progress
-    )
+    on_test = record_statics(test, scene.data.test, plans, seed=seed, progress=progress)
     return Recorded(on_validation, on_test)
 
 
@@ -153,7 +153,7 @@ def evaluate(
 
     seen, unseen = recorded.validation, recorded.test
     last = np.zeros(len(unseen.names), dtype=np.bool_)
-    last[np.flatnonzero(~unseen.masks)[-1]] = True
+    last[np.flatnonzero(unseen.uniform)[-1]] = True
     full = unseen.take(last)
     resource = RESOURCES.index(budget.resource)
 

@@ -72,7 +72,7 @@ def frontier(
     full = float(free.full.each()[resource])
     seen_cost, seen_accuracy = seen.mean(resource)
     cost, accuracy = unseen.mean(resource)
-    index = int(np.flatnonzero(~seen.masks)[-1])
+    index = int(np.flatnonzero(seen.uniform)[-1])
     budgets = np.linspace(seen_cost.min(), seen_cost[index], POINTS)
     place = RESOURCES.index(resource)
     curves: dict[str, list[tuple[float, float]]] = {HULL: [], ORACLE: [], THRESHOLDS: []}
@@ -93,7 +93,7 @@ def frontier(
             played = play(policy, lanes, price=float(price), progress=progress)
             curves[POLICY].append((played.mean(resource), float(played.right.mean())))
     points = {name: _arrays(sorted(curve), full) for name, curve in curves.items()}
-    points["one setting for all"] = (cost[~seen.masks] / full, accuracy[~seen.masks])
+    points["one setting for all"] = (cost[seen.uniform] / full, accuracy[seen.uniform])
     points[MASK + "s"] = (cost[seen.masks] / full, accuracy[seen.masks])
     return Curves(resource, full, points)
 

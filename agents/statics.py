@@ -5,7 +5,6 @@ Letters: `I` inputs, `A` configurations (a setting a block, and an exit), `R` re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
@@ -18,8 +17,13 @@ from penstock.hardware import RESOURCES, Job, Machine
 
 Array = NDArray[np.float64]
 
-EXHAUSTIVE_BLOCKS = 6
-"""Up to so many skippable blocks every skip mask is tried; beyond, blocks leave one by one."""
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A setting for every block, the same for all inputs."""
+
+    name: str
+    settings: tuple[Mapping[str, float], ...]  # D of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Statics:
     names: tuple[str, ...]  # A of them
     settings: NDArray[np.int64]  # [A] configurations that differ only in the exit share a number
     runs: NDArray[np.bool_]  # [A, D] the blocks that are run
+    uniform: NDArray[np.bool_]  # [A] those with one setting for all blocks
     right: NDArray[np.bool_]  # [I, A]
     confidence: Array  # [I, A] largest probability
     cost: Array  # [I, A, R]
@@ -39,12 +44,6 @@ class Statics:
         skipping: NDArray[np.bool_] = np.logical_not(np.all(self.runs, axis=1))
         return skipping
 
-    @property
-    def skipped(self) -> list[tuple[bool, ...]]:
-        """The masks among the configurations, for `record_statics` on other images."""
-        # In the order of the configurations, so that both recordings have the same ones.
-        return list(dict.fromkeys(tuple(runs) for runs in self.runs[self.masks].tolist()))
-
     def take(self, chosen: NDArray[np.bool_]) -> "Statics":
         """Some of the configurations: `chosen` is [A] bool."""
         names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
@@ -52,6 +51,7 @@ class Statics:
             names,
             self.settings[chosen],
             self.runs[chosen],
+            self.uniform[chosen],
             self.right[:, chosen],
             self.confidence[:, chosen],
             self.cost[:, chosen],
@@ -67,38 +67,36 @@ class Statics:
 def record_statics(
     lanes: Lanes,
     images: Images,
+    plans: Sequence[Plan],
     *,
-    masks: Sequence[tuple[bool, ...]] | None = None,
     seed: int = 0,
     progress: Callable[[], object] = lambda: None,
 ) -> Statics:
-    """Run images under every uniform setting, and under skip masks, with every exit.
+    """Run images under every uniform setting, and under plans, with every exit.
 
     Args:
         lanes: gives backbone, machine and the choices offered.
         images: I of them.
-        masks: blocks to run, [D] bool each; None tries all of them, or searches (`skip_masks`).
+        plans: settings block by block, as `find_plans` found them on validation images.
         seed: of the machine.
         progress: called after each setting.
     """
     depth = lanes.backbone.depth
-    dearest = lanes.prices.settings[-1]
-    masks = skip_masks(lanes, images, seed=seed) if masks is None else masks
-    cases = [(describe(setting), [setting] * depth) for setting in uniform_settings(lanes)]
-    for mask in masks:
-        if not all(mask):
-            name = "skip " + " ".join(str(i) for i, run in enumerate(mask) if not run)
-            cases.append((name, [{**dearest, RUN.name: float(run)} for run in mask]))
+    uniform = [Plan(describe(s), (s,) * depth) for s in uniform_settings(lanes)]
     exits = [i for i in range(depth) if lanes.prices.exits[i]]
     parts = []
-    for _, settings in cases:
-        parts.append(_record(lanes, images, settings, seed))
+    for plan in (*uniform, *plans):
+        parts.append(run_plan(lanes, images, plan.settings, seed=seed))
         progress()
-    runs = [[setting.get(RUN.name, RUN.full) != 0 for setting in settings] for _, settings in cases]
+    runs = [
+        [setting.get(RUN.name, RUN.full) != 0 for setting in plan.settings]
+        for plan in (*uniform, *plans)
+    ]
     return Statics(
-        names=tuple(f"{name}, exit {index}" for name, _ in cases for index in exits),
-        settings=np.repeat(np.arange(len(cases)), len(exits)),
+        names=tuple(f"{p.name}, exit {index}" for p in (*uniform, *plans) for index in exits),
+        settings=np.repeat(np.arange(len(runs)), len(exits)),
         runs=np.repeat(np.array(runs, dtype=np.bool_), len(exits), axis=0),
+        uniform=np.repeat(np.arange(len(runs)) < len(uniform), len(exits)),
         right=np.concatenate([right for right, _, _ in parts], axis=1),
         confidence=np.concatenate([sure for _, sure, _ in parts], axis=1),
         cost=np.concatenate([cost for _, _, cost in parts], axis=1),
@@ -112,44 +110,17 @@ def uniform_settings(lanes: Lanes) -> list[Mapping[str, float]]:
     return [{**dearest, **setting} for setting in every_setting(knobs)]
 
 
-def skip_masks(lanes: Lanes, images: Images, *, seed: int = 0) -> list[tuple[bool, ...]]:
-    """Which blocks to run: all masks of a shallow network, else a greedy path on these images.
-
-    The greedy path drops, one after the other, the block whose loss hurts accuracy least.
-    """
-    depth = lanes.backbone.depth
-    if RUN.name not in {knob.name for knob in lanes.offered}:
-        return []
-    skippable = [i for i in range(depth) if RUN in lanes.backbone.block(i).knobs]
-    if len(skippable) <= EXHAUSTIVE_BLOCKS:
-        return [
-            tuple(i not in dropped for i in range(depth))
-            for bits in product((True, False), repeat=len(skippable))
-            for dropped in [{i for i, run in zip(skippable, bits, strict=True) if not run}]
-        ]
-    dearest = lanes.prices.settings[-1]
-    mask, path = [True] * depth, []
-    while any(mask[i] for i in skippable):
-        trials = {}
-        for i in (i for i in skippable if mask[i]):
-            settings = [{**dearest, RUN.name: float(run and j != i)} for j, run in enumerate(mask)]
-            right, _, _ = _record(lanes, images, settings, seed)
-            trials[i] = right[:, -1].mean()
-        mask[max(trials, key=trials.__getitem__)] = False
-        path.append(tuple(mask))
-    return path
-
-
 def describe(setting: Mapping[str, float]) -> str:
     """A setting in words: "width 0.5, bits 8"."""
     return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != RUN.name)
 
 
 @torch.no_grad()
-def _record(
+def run_plan(
     lanes: Lanes,
     images: Images,
     settings: Sequence[Mapping[str, float]],
+    *,
     seed: int,
     batch: int = 500,
 ) -> tuple[NDArray[np.bool_], Array, Array]:

@@ -1,10 +1,11 @@
 """Exposing a network to a machine while it is fitted, a little more from step to step."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
-from penstock.backbones import FULL, InputError, Run, RunAt, Setting
+from penstock.backbones import InputError, Run, RunAt
 from penstock.hardware.machine import Machine
 from penstock.hardware.through import through
 
@@ -32,6 +33,8 @@ class Exposure:
     """Share of the steps after which the knob stands at `stop`."""
     steps: int = 0
     """Moves in so many equal stairs; 0 moves a little at each step."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Where the machine's other knobs stand; unnamed ones stand at full."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.until <= 1 or self.steps < 0:
@@ -47,24 +50,21 @@ class Exposure:
             moved = int(moved * self.steps) / self.steps
         return float(self.start + (self.stop - self.start) * moved)
 
-    def run_at(self, machine: Machine, setting: Setting = FULL) -> RunAt:
-        """For `fit`: blocks run on a machine that has that knob.
-
-        Args:
-            machine: whose conditions are drawn anew for every batch.
-            setting: of its other knobs.
+    def run_at(self, machine: Machine) -> RunAt:
+        """For `fit`: blocks run on a machine that has those knobs.
 
         Raises:
-            InputError: if it has none of that name.
+            InputError: if it lacks one of them.
         """
         known = [knob.name for knob in machine.knobs]
-        if self.knob not in known:
-            raise InputError(
-                f"this machine has the knobs {', '.join(known) or 'none'}, got an exposure of "
-                f"{self.knob!r}; name one of them"
-            )
+        for name in (self.knob, *self.others):
+            if name not in known:
+                raise InputError(
+                    f"this machine has the knobs {', '.join(known) or 'none'}, got an exposure of "
+                    f"{name!r}; name one of them"
+                )
 
         def at(progress: float, rng: torch.Generator) -> Run:
-            return through(machine, rng, {**setting, self.knob: self.value(progress)})
+            return through(machine, rng, {**self.others, self.knob: self.value(progress)})
 
         return at

@@ -13,6 +13,7 @@ from penstock.backbones import Data, InputError, load_data
 from penstock.backbones.errors import did_you_mean
 from penstock.backbones.training import Fitting
 from penstock.envs import Budget, Stream
+from penstock.hardware import Exposure
 
 SHIPPED = Path(__file__).parent / "experiments"
 
@@ -68,6 +69,8 @@ class Experiment:
     """The network."""
     fitting: Fitting = field(default_factory=Fitting)
     """How it is fitted, if it is."""
+    exposure: Exposure | None = None
+    """To what of the machine the network is exposed while it is fitted; None: to none of it."""
     stream: Stream = field(default_factory=Stream)
     """What an episode is."""
     learner: Learner = field(default_factory=Learner)

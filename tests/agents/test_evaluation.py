@@ -78,7 +78,7 @@ def test_thresholds_use_the_exits_that_a_hard_budget_leaves(
 ) -> None:
     lanes, seen = scene.lanes("validation", learned=False), recorded.validation
     cost, _ = seen.mean("energy_j")
-    dearest = (seen.settings == seen.settings[~seen.masks].max()) & ~seen.masks
+    dearest = (seen.settings == seen.settings[seen.uniform].max()) & seen.uniform
     most = float(np.sort(cost[dearest])[1])  # its last exit does not fit
     right = np.tile(dearest, (len(seen.right), 1))  # and only that setting is ever right
     fits = replace(seen, right=right).take(cost <= most)

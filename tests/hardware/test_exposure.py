@@ -24,6 +24,11 @@ def test_a_knob_that_the_machine_lacks_is_named() -> None:
         Exposure("dram_v", 1.3, 1.0).run_at(build_machine("analog"))
 
 
+def test_the_other_knobs_are_the_machines_too() -> None:
+    with pytest.raises(InputError, match="got an exposure of 'vote'"):
+        Exposure("snr_db", 20, 0, others={"vote": 1}).run_at(build_machine("analog"))
+
+
 @pytest.mark.parametrize("until", [-0.1, 1.1])
 def test_shares_lie_between_nothing_and_all(until: float) -> None:
     with pytest.raises(InputError, match="until"):
