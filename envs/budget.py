@@ -106,31 +106,39 @@ class Prices:
         dearest = self.settings[-1]
         self.stem = machine.price(backbone.stem, dearest, backbone.shape).rows()  # [R]
         cost = torch.zeros(depth, len(self.settings), len(RESOURCES), dtype=torch.float64)
-        masks = torch.zeros(depth, len(self.settings), sum(sizes), dtype=torch.bool)
-        volumes = torch.zeros(depth, len(self.settings), dtype=torch.int64)
-        corners = list(product(*(range(s) for s in sizes)))
         for d in range(depth):
             block, head = backbone.block(d), backbone.head(d)
-            names = {knob.name for knob in (*block.knobs, *machine.knobs)}
+            names = _names(block, machine)
             lacked = {knob.name: knob.full for knob in knobs if knob.name not in names}
             after = machine.price(head, dearest, self.shapes[d + 1]).rows() if head else 0.0
             for m, setting in enumerate(self.settings):
                 taken = {**setting, **lacked}
                 cost[d, m] = machine.price(block, taken, self.shapes[d]).rows() + after
+        grid = cost.view(depth, *sizes, len(RESOURCES))
+        orders = [_by_price(grid, axis) for axis in range(1, len(sizes) + 1)]
+        ranks = [order.argsort() for order in orders]
+        masks = torch.zeros(depth, len(self.settings), sum(sizes), dtype=torch.bool)
+        volumes = torch.zeros(depth, len(self.settings), dtype=torch.int64)
+        corners = list(product(*(range(s) for s in sizes)))
+        for d in range(depth):
+            names = _names(backbone.block(d), machine)
+            for m, corner in enumerate(corners):
                 allowed = [
-                    torch.arange(s) <= top if knob.name in names else torch.arange(s) == s - 1
-                    for knob, s, top in zip(knobs, sizes, corners[m], strict=True)
+                    rank <= rank[top] if knob.name in names else rank == rank[-1]
+                    for knob, rank, top in zip(knobs, ranks, corner, strict=True)
                 ]
                 masks[d, m] = torch.cat(allowed) if allowed else masks[d, m]
                 volumes[d, m] = prod(int(a.sum()) for a in allowed)
+        self._fallback = corners.index(tuple(int(order[0]) for order in orders))
+        self.cost = cost
+        """[D, M, R]: what combination m costs at block d, the head behind it included."""
         same = [
             _same_work(backbone.block(d), machine, self.settings, cost[d]) for d in range(depth)
         ]
         self.same = torch.stack(same)
         """[D, M]: the first combination that does the same work at a block."""
-        grid = cost.view(depth, *sizes, len(RESOURCES))
-        for axis in range(1, len(sizes) + 1):
-            grid = grid.cummax(dim=axis).values
+        for axis, (order, rank) in enumerate(zip(orders, ranks, strict=True), start=1):
+            grid = grid.index_select(axis, order).cummax(dim=axis).values.index_select(axis, rank)
         self.corner = grid.reshape(cost.shape) + self.decision
         """[D, M, R]: the most that any choice at or below combination m costs at block d."""
         self.masks = masks
@@ -141,11 +149,12 @@ class Prices:
         """[D + 1, R]: enough to reach an answer from before block d, always taking the cheapest."""
         for d in reversed(range(depth)):
             can_exit = d > 0 and backbone.head(d - 1) is not None
-            self.rest[d] = self.decision if can_exit else self.corner[d, 0] + self.rest[d + 1]
+            cheapest = self.corner[d, self._fallback] + self.rest[d + 1]
+            self.rest[d] = self.decision if can_exit else cheapest
         self.exits = torch.tensor([backbone.head(d) is not None for d in range(depth)])
         """[D]: whether there is a head after block d."""
         behind = torch.cat([torch.zeros(1, dtype=torch.bool), self.exits[:-1]]).unsqueeze(1)
-        self.free = torch.cat([behind, torch.ones_like(behind), masks[:, -1]], dim=1)
+        self.free = torch.cat([behind, torch.ones_like(behind), masks.any(dim=1)], dim=1)
         """[D, T]: what is allowed at each block when there is no hard budget."""
         full = self.stem + cost[:, -1].sum(dim=0)
         self.full = Cost(*full.tolist())
@@ -190,12 +199,33 @@ class Prices:
         need = self.corner[depth] + self.rest[depth + 1].unsqueeze(1)  # [N, M, R]
         fits = (need <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)
         size = torch.where(fits, self.volumes[depth], -1)
-        best = size.argmax(dim=1)
+        best = torch.where(fits.any(dim=1), size.argmax(dim=1), self._fallback)
         answered = (depth > 0) & self.exits[depth - 1]
         go_on = fits.any(dim=1) | ~answered
         return torch.cat(
             [answered.unsqueeze(1), go_on.unsqueeze(1), self.masks[depth, best]], dim=1
         )
+
+
+def _names(block: Block, machine: Machine) -> set[str]:
+    """What can be turned while a block is run."""
+    return {knob.name for knob in (*block.knobs, *machine.knobs)}
+
+
+def _by_price(grid: Tensor, axis: int) -> Tensor:
+    """The choices of a knob from the lowest price to the highest, the others at their first.
+
+    That is the order in which they stand, except where the full choice is not the dearest: features
+    that stay cost less, at worst, than features that leave.
+
+    Args:
+        grid: prices, [D, choices of each knob.., R].
+        axis: of the knob.
+    """
+    depth, choices, resources = len(grid), grid.shape[axis], grid.shape[-1]
+    own = grid.movedim(axis, 1).reshape(depth, choices, -1, resources)[:, :, 0]
+    share = own / own.sum(dim=(0, 1)).clamp(min=torch.finfo(own.dtype).tiny)
+    return share.sum(dim=(0, 2)).argsort(stable=True)
 
 
 def _same_work(

@@ -42,7 +42,9 @@ def build_machine(what: str | Path | Table) -> Machine:
             makes one when called without arguments; or a table as such a file holds it. A table has
             `type = "module:Name"`, perhaps a `title`, and the arguments of that type. An argument
             is a plain value; a constant `{value, unit, range = [low, high], source}`; a machine,
-            which is a table with a type again; or any of these by number, as in `mac_j.8`.
+            or a part of one, which is a table with a type again; or any of these by number, as in
+            `mac_j.8`. A table `{preset = "phone"}` is that preset; what stands beside it replaces
+            the preset's own.
 
     Raises:
         InputError: if there is no such thing, or its type does not accept the arguments.
@@ -52,7 +54,12 @@ def build_machine(what: str | Path | Table) -> Machine:
         [4, 8, 32]
     """
     table, where = _read(what)
-    return _machine(table, "", where)
+    machine = _made(table, "", where)
+    if not isinstance(machine, Machine):
+        raise InputError(
+            f"{where}{table['type']} should make a Machine, got {type(machine).__name__}"
+        )
+    return machine
 
 
 def preset_names() -> tuple[str, ...]:
@@ -77,17 +84,29 @@ def constants(what: str | Path | Table) -> list[Constant]:
 def _read(what: str | Path | Table) -> tuple[Table, str]:
     """A table, and what an error about it begins with."""
     if isinstance(what, Mapping):
-        return what, ""
+        return _whole(what), ""
     if isinstance(what, Path) or what.endswith(".toml"):
-        return _load(Path(what)), f"{what}: "
+        return _whole(_load(Path(what))), f"{what}: "
     if ":" in what:
         return {"type": what}, ""
-    if what not in preset_names():
+    return _preset(what), f"preset {what}: "
+
+
+def _preset(name: str) -> Table:
+    if name not in preset_names():
         raise InputError(
-            f'a machine is a preset, a .toml file or "module:Name", got {what!r}.'
-            + did_you_mean(what, preset_names())
+            f'a machine is a preset, a .toml file or "module:Name", got {name!r}.'
+            + did_you_mean(name, preset_names())
         )
-    return _load(PRESETS / f"{what}.toml"), f"preset {what}: "
+    return _whole(_load(PRESETS / f"{name}.toml"))
+
+
+def _whole(table: Table) -> Table:
+    """A table, with what the preset that it names holds beside."""
+    if "preset" not in table:
+        return table
+    own = {key: value for key, value in table.items() if key != "preset"}
+    return {**_preset(str(table["preset"])), **own}
 
 
 def _load(path: Path) -> Table:
@@ -104,7 +123,8 @@ def _load(path: Path) -> Table:
         raise InputError(f"{path} should be TOML, and is not: {error}") from error
 
 
-def _machine(table: Table, name: str, where: str) -> Machine:
+def _made(table: Table, name: str, where: str) -> Any:
+    """A machine, or a part of one."""
     kind = table.get("type")
     if not isinstance(kind, str) or ":" not in kind:
         at = f" at {name}" if name else ""
@@ -120,8 +140,9 @@ def _machine(table: Table, name: str, where: str) -> Machine:
 def _argument(value: Any, name: str, where: str) -> Any:
     if not isinstance(value, Mapping):
         return value
+    value = _whole(value)
     if "type" in value:
-        return _machine(value, name, where)
+        return _made(value, name, where)
     if "value" in value:
         return _constant(value, name, where).value
     by_number = all(str(key).isdecimal() for key in value)
@@ -133,6 +154,7 @@ def _argument(value: Any, name: str, where: str) -> Any:
 
 def _constants(value: Any, name: str, where: str) -> Iterator[Constant]:
     if isinstance(value, Mapping):
+        value = _whole(value)
         if "value" in value and "type" not in value:
             yield _constant(value, name, where)
         else:
@@ -176,7 +198,7 @@ def _find(kind: str, where: str) -> Any:
         ) from error
 
 
-def _call(target: Any, arguments: Mapping[str, Any], label: str) -> Machine:
+def _call(target: Any, arguments: Mapping[str, Any], label: str) -> Any:
     if isinstance(target, Machine) and not arguments:
         return target
     if not callable(target):
@@ -186,12 +208,9 @@ def _call(target: Any, arguments: Mapping[str, Any], label: str) -> Machine:
         )
     _check_arguments(target, arguments, label)
     try:
-        machine = target(**arguments)
+        return target(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{label} does not accept its arguments: {error}") from error
-    if not isinstance(machine, Machine):
-        raise InputError(f"{label} should make a Machine, got {type(machine).__name__}")
-    return machine
 
 
 def _check_arguments(target: Callable[..., Any], arguments: Table, label: str) -> None:

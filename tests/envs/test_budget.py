@@ -13,7 +13,7 @@ from torch import Tensor
 from penstock.backbones import Backbone, Block, InputError, Knob, Setting
 from penstock.envs import Budget, Lanes, Stream
 from penstock.envs.budget import SLACK, activation_shapes
-from penstock.hardware import RESOURCES, Cost, Digital, Job, Machine, State
+from penstock.hardware import RESOURCES, Cost, Digital, Job, Machine, State, build_machine
 
 Make = Callable[..., Lanes]
 
@@ -366,3 +366,18 @@ def test_no_limit_and_a_very_high_one_allow_the_same(make: Make) -> None:
     high = torch.full((len(depth), len(RESOURCES)), 1e30, dtype=torch.float64)
     unlimited = prices.allowed(depth, torch.full_like(high, inf))
     assert torch.equal(unlimited, prices.allowed(depth, high))
+
+
+def test_choices_are_limited_in_the_order_of_their_price(make: Make) -> None:
+    # Features that leave may cost more, at worst, than features that stay, which is full.
+    def split(budgets: tuple[Budget, ...]) -> Lanes:
+        stream = Stream(budgets=budgets, choices={"offload": (8, 0), "bits": (8,)})
+        return make(stream, machine=build_machine("split_wifi"), controller=None)
+
+    full = float(split(()).full.energy_j)
+    held = split((Budget("energy_j", 1.05 * full, kind="hard"),))
+    held.start(torch.arange(held.n))
+    before = sum(
+        len(k.choices) for k in held.knobs[: [k.name for k in held.knobs].index("offload")]
+    )
+    assert held.allowed[:, before : before + 2].tolist() == [[False, True]] * held.n

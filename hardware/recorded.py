@@ -1,0 +1,167 @@
+"""Traces from files: measured bandwidth, split into training, validation and test by file."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import Final, Literal, final
+
+import torch
+
+from penstock.backbones.errors import InputError, did_you_mean
+from penstock.hardware.traces import Bandwidth, Recording
+
+PARTS: Final = ("train", "validation", "test")
+
+Part = Literal["train", "validation", "test", "all"]
+
+SHARES: Final = (0.6, 0.2, 0.2)
+"""Of the files, for each of the parts."""
+
+
+@final
+@dataclass(frozen=True)
+class Recorded(Bandwidth):
+    """Bandwidth from CSV files, of one of two formats, told apart by their columns.
+
+    - `time_s, bandwidth_bps[, rtt_s]`: your own; the bandwidth holds from a row to the next, the
+      last row only says when the trace ends.
+    - `timestamp, downlink_kbps, ...`: the 5G data set of UCC (Raca et al., MMSys 2020). Only files
+      named download_* measure capacity: the others, of video players, are passed over. Its uplink
+      column is acknowledgement traffic; the uplink is modelled as a share of the downlink.
+
+    Data sets have licences of their own; none ships with Penstock.
+    """
+
+    path: str
+    """A folder of .csv files, or one file."""
+    part: Part = "train"
+    """Which of the files; "all" does not split. One file alone is not split."""
+    seed: int = 0
+    """Of the split."""
+    least_share: float = 0.1
+    """Uplink over measured downlink, at least. [estimate] No public uplink trace was found."""
+    most_share: float = 0.5
+    """At most; each stream draws its own. [estimate]"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_share <= self.most_share:
+            raise InputError(
+                "shares of the downlink are 0 < least_share <= most_share, got "
+                f"{self.least_share:g} and {self.most_share:g}; correct them"
+            )
+        if self.part not in (*PARTS, "all"):
+            known = did_you_mean(str(self.part), (*PARTS, "all"))
+            raise InputError(f"traces have no part {self.part!r}.{known}")
+
+    def recordings(self) -> list[Recording]:
+        """Read the files of this part.
+
+        Raises:
+            InputError: if there are no traces, or a file is not one.
+        """
+        read = ((file, self._read(file)) for file in _files(Path(self.path)))
+        found = {file: recording for file, recording in read if recording is not None}
+        if not found:
+            raise InputError(
+                f"{self.path} should hold .csv files with the columns time_s, bandwidth_bps, or "
+                "download_*.csv with timestamp, downlink_kbps, and holds none; name another folder"
+            )
+        if self.part == "all" or Path(self.path).is_file():
+            return list(found.values())
+        return [found[file] for file in split_files(list(found), self.seed)[self.part]]
+
+    def _read(self, file: Path) -> Recording | None:
+        """A file as a recording; None if it does not measure capacity."""
+        columns = _columns(file)
+        if {"time_s", "bandwidth_bps"} <= columns.keys():
+            return _own(file, columns)
+        if {"timestamp", "downlink_kbps"} <= columns.keys():
+            if not file.name.startswith("download"):
+                return None
+            return self._downlink(file, columns)
+        raise InputError(
+            f"{file} should have the columns time_s, bandwidth_bps or timestamp, downlink_kbps, "
+            f"got {', '.join(columns)}; rename them"
+        )
+
+    def _downlink(self, file: Path, columns: dict[str, list[str]]) -> Recording:
+        stamps = [columns["timestamp"][0], columns["timestamp"][-1]]
+        try:
+            start, end = (datetime.strptime(stamp, "%Y.%m.%d_%H.%M.%S") for stamp in stamps)
+        except ValueError as error:
+            raise InputError(
+                f"{file} should have stamps as 2020.02.27_20.35.57, got {stamps}; correct them"
+            ) from error
+        rows = len(columns["timestamp"])
+        # Stamps are whole seconds of samples a little more than a second apart: 0, 1 or 2 apart.
+        step_s = max(1.0, (end - start).total_seconds() / max(1, rows - 1))
+        kbps = torch.tensor(_numbers(file, "downlink_kbps", columns), dtype=torch.float64)
+        time_s = step_s * torch.arange(rows + 1, dtype=torch.float64)
+        return Recording(time_s, 1e3 * kbps, None, self.least_share, self.most_share)
+
+
+def split_files(files: Sequence[Path], seed: int) -> dict[str, list[Path]]:
+    """Files by part, none in two: the same for the same names and seed, wherever they lie.
+
+    Two seconds of one drive are alike; so a trace is never cut in two. Three files or more give
+    each part at least one.
+    """
+    order = sorted(files, key=lambda file: sha256(f"{seed}:{file.name}".encode()).digest())
+    each = max(1, round(SHARES[1] * len(order))), max(1, round(SHARES[2] * len(order)))
+    ends = (0, len(order) - sum(each), len(order) - each[1], len(order))
+    if ends[1] < 1:
+        raise InputError(
+            f"training, validation and test take three traces or more, got {len(order)}; "
+            'add files, or use part = "all"'
+        )
+    return {
+        part: sorted(order[start:end])
+        for part, (start, end) in zip(PARTS, pairwise(ends), strict=True)
+    }
+
+
+def _own(file: Path, columns: dict[str, list[str]]) -> Recording:
+    time_s = _numbers(file, "time_s", columns)
+    if len(time_s) < 2 or any(b <= a for a, b in pairwise(time_s)):
+        raise InputError(f"{file} should have two or more rising time_s; sort its rows")
+    rtt_s = _numbers(file, "rtt_s", columns)[:-1] if "rtt_s" in columns else None
+    return Recording(
+        torch.tensor(time_s, dtype=torch.float64) - time_s[0],
+        torch.tensor(_numbers(file, "bandwidth_bps", columns)[:-1], dtype=torch.float64),
+        None if rtt_s is None else torch.tensor(rtt_s, dtype=torch.float64),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.glob("*.csv"))
+
+
+def _columns(file: Path) -> dict[str, list[str]]:
+    """Column name -> its cells, at least one."""
+    try:
+        with file.open(encoding="utf-8", newline="") as text:
+            rows = list(csv.reader(text))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file} should be a CSV file, but reading it says: {error}") from error
+    if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        raise InputError(f"{file} should have a header and rows as long as it; correct the file")
+    names, *body = rows
+    return {
+        name.strip(): list(cells)
+        for name, cells in zip(names, zip(*body, strict=True), strict=True)
+    }
+
+
+def _numbers(file: Path, name: str, columns: dict[str, list[str]]) -> list[float]:
+    try:
+        numbers = [float(cell) for cell in columns[name]]
+    except ValueError as error:
+        raise InputError(f"{file} should have numbers in {name}, and {error}") from error
+    if any(not isfinite(number) or number < 0 for number in numbers if name != "time_s"):
+        raise InputError(f"{file} should have finite numbers of at least 0 in {name}; correct it")
+    return numbers

@@ -1,0 +1,95 @@
+"""Traces from a generator, where measured ones are missing or may not be used."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import InputError
+from penstock.hardware.traces import Bandwidth, Recording
+
+
+@final
+@dataclass(frozen=True)
+class Synthetic(Bandwidth):
+    """Bandwidth that jumps between levels, wanders around them and fails now and then.
+
+        level   exp(log median_bps + spread * z), one z ~ N(0, 1) for each of the states; every
+                second the state is drawn anew with probability 1 / dwell_s
+        around  x <- correlation * x + noise * sqrt(1 - correlation^2) * N(0, 1), each second
+        outage  with probability `outage` a second has `outage_share` of level * exp(x)
+
+    A Markov-modulated log-normal of one sample a second [estimate]. The default varies as traces of
+    3G do (coefficient of variation 0.5, correlation of neighbouring seconds 0.8); spread 1.4 and
+    noise 0.8 as those of 5G while driving (1.4, 0.8). Left out: hours of the day, and the effect of
+    what is sent on what can be sent.
+    """
+
+    median_bps: float = 5e6
+    """Median of the levels; the mean is higher."""
+    spread: float = 0.6
+    """Standard deviation of the logarithm of the levels."""
+    noise: float = 0.3
+    """Standard deviation of the logarithm around a level."""
+    states: int = 3
+    """Levels of a trace."""
+    dwell_s: float = 30.0
+    """Mean seconds between two draws of the state."""
+    correlation: float = 0.8
+    """Of the noise of neighbouring seconds."""
+    outage: float = 0.02
+    """Share of the seconds."""
+    outage_share: float = 0.02
+    """Of the bandwidth that an outage leaves."""
+    traces: int = 64
+    """How many are drawn; streams take theirs from these."""
+    length_s: int = 600
+    """Of each."""
+    seed: int = 0
+    """Of all draws; validation and test take others."""
+
+    def __post_init__(self) -> None:
+        shares = (self.outage, self.outage_share, self.correlation)
+        if min(self.median_bps, self.traces, self.length_s, self.states) <= 0 or self.dwell_s < 1:
+            raise InputError(
+                "a generator needs a median_bps, traces, length_s and states above 0 and a dwell_s "
+                f"of 1 or more, got {self.median_bps:g}, {self.traces}, {self.length_s}, "
+                f"{self.states} and {self.dwell_s:g}; correct them"
+            )
+        if not all(0 <= share <= 1 for share in shares) or min(self.spread, self.noise) < 0:
+            raise InputError(
+                "outage, outage_share and correlation lie in 0..1, spread and noise are at least "
+                f"0, got {shares}, {self.spread:g} and {self.noise:g}; correct them"
+            )
+
+    def recordings(self) -> list[Recording]:
+        """Draw them."""
+        time_s = torch.arange(self.length_s + 1, dtype=torch.float64)
+        return [Recording(time_s, row) for row in self.bandwidth_bps()]
+
+    def bandwidth_bps(self) -> Tensor:
+        """[traces, length_s] bits per second."""
+        rng = torch.Generator().manual_seed(self.seed)
+        n, steps = self.traces, self.length_s
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=rng, dtype=torch.float64)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=rng, dtype=torch.float64)
+
+        levels = self.spread * normal(n, self.states)
+        drawn = torch.randint(self.states, (n, steps), generator=rng)
+        # The state in force is that of the last second at which one was drawn.
+        second = torch.arange(steps).expand(n, steps)
+        changed = (uniform(n, steps) < 1 / self.dwell_s) | (second == 0)
+        last = torch.where(changed, second, 0).cummax(dim=1).values
+        level = levels.gather(1, drawn.gather(1, last))
+        x, fresh, around = torch.zeros(n, dtype=torch.float64), normal(steps, n), []
+        for step in fresh * self.noise * (1 - self.correlation**2) ** 0.5:
+            x = self.correlation * x + step
+            around.append(x)
+        bandwidth_bps: Tensor = self.median_bps * (level + torch.stack(around, dim=1)).exp()
+        left = torch.where(uniform(n, steps) < self.outage, self.outage_share, 1.0)
+        return bandwidth_bps * left
