@@ -1,0 +1,204 @@
+"""How many bit errors a network bears.
+
+After Koppula et al., EDEN (MICRO 2019): characterise once, with one bit error rate for everything
+(coarse) or one for each data type, the weights or the inputs of a layer (fine). `Curve.lowest_v`
+and `penstock.hardware.partitions` say which voltages follow. Retraining with rising error rates is
+`fit` of `penstock.backbones.training` with an `Exposure` of `BitErrors`. Step sizes are not public
+[reconstruction].
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import (
+    FULL,
+    Backbone,
+    Block,
+    Images,
+    Product,
+    Setting,
+    restrict,
+    run_block,
+)
+from penstock.backbones.training import accuracies
+from penstock.hardware.bit_errors import BitErrors
+from penstock.hardware.cost import Cost
+from penstock.hardware.machine import Machine
+from penstock.hardware.reading import INPUT, WEIGHT
+from penstock.hardware.through import through
+
+LEAST, MOST = 1e-7, 1e-1
+"""Bit error rates between which is searched."""
+
+
+def accuracy(
+    backbone: Backbone,
+    images: Images,
+    machine: Machine,
+    setting: Setting = FULL,
+    *,
+    seeds: Sequence[int] = (0,),
+) -> float:
+    """Share of right answers of a network that runs on a machine, the mean over seeds.
+
+    With the same seeds a layer draws the same whatever the error rates of others are, and of a chip
+    the same faults or fewer at a lower rate: what runs differ in is less by chance.
+
+    Args:
+        backbone: stays in the mode that it is in, and is run in evaluation mode.
+        images: the fewer, the faster; 1000 to 3000 will do.
+        machine: to run stem, blocks and heads.
+        setting: of all blocks, the stem and the machine.
+        seeds: of the machine's draws.
+    """
+    shares = []
+    for seed in seeds:
+        run = through(machine, torch.Generator().manual_seed(seed))
+        shares.append(accuracies(backbone, images, setting, stem=setting, run=run))
+    return sum(share[backbone.depth - 1] for share in shares) / len(shares)
+
+
+def spent(backbone: Backbone, machine: Machine, setting: Setting = FULL) -> Cost:
+    """What one input costs a network on a machine, all of its heads included."""
+    costs: list[Cost] = []
+    run = through(machine, torch.Generator(), pay=costs.append)
+    with torch.no_grad():
+        backbone.eval().answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
+    return sum(costs, Cost())
+
+
+def coarse(
+    backbone: Backbone,
+    images: Images,
+    memory: BitErrors,
+    target: float,
+    setting: Setting = FULL,
+    *,
+    seeds: Sequence[int] = (0,),
+    decades: float = 0.1,
+    progress: Callable[[], object] = lambda: None,
+) -> float:
+    """The highest bit error rate of everything at which the network is still right often enough.
+
+    Args:
+        backbone: to be characterised.
+        images: to do it with, not those that it is judged on.
+        memory: its errors; `Dram.at_rate` gives that of a DRAM.
+        target: share of right answers.
+        setting: of all blocks and the stem.
+        seeds: of the errors.
+        decades: how closely it is found.
+        progress: called after each run over the images.
+
+    Returns:
+        A rate from `LEAST` to `MOST`; 0 if the network bears not even the least.
+    """
+
+    def bears(rate: float) -> bool:
+        share = accuracy(backbone, images, memory, {**setting, "bit_error_rate": rate}, seeds=seeds)
+        progress()
+        return share >= target
+
+    return highest(bears, decades)
+
+
+def fine(
+    backbone: Backbone,
+    images: Images,
+    memory: BitErrors,
+    target: float,
+    start: float,
+    setting: Setting = FULL,
+    *,
+    seeds: Sequence[int] = (0,),
+    decades: float = 0.5,
+    most: float = MOST,
+    progress: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
+    """A bit error rate for each data type, all of them at once being borne.
+
+    Args:
+        backbone: to be characterised.
+        images: to do it with, not those that it is judged on.
+        memory: its errors.
+        target: share of right answers.
+        start: rate at which all begin, from `coarse`.
+        setting: of all blocks and the stem.
+        seeds: of the errors.
+        decades: by how much a data type's rate is raised at a time.
+        most: rate above which none needs to bear more, as no voltage has it.
+        progress: called after each run over the images.
+
+    Returns:
+        Data type, as in "blocks.3.first.weight", -> rate.
+    """
+
+    def bears(rates: Mapping[str, float]) -> bool:
+        share = accuracy(backbone, images, replace(memory, rates=rates), setting, seeds=seeds)
+        progress()
+        return share >= target
+
+    names = data_types(backbone, setting)
+    return raised(bears, dict.fromkeys(names, start), decades, most)
+
+
+def highest(bears: Callable[[float], bool], decades: float = 0.1) -> float:
+    """The highest rate that is borne, by bisection on a logarithmic scale.
+
+    >>> round(highest(lambda rate: rate < 3e-3), 4)
+    0.0025
+    """
+    low, high = math.log10(LEAST), math.log10(MOST)
+    while high - low > decades:
+        middle = (low + high) / 2
+        low, high = (middle, high) if bears(10**middle) else (low, middle)
+    return 10**low if low > math.log10(LEAST) or bears(LEAST) else 0.0
+
+
+def raised(
+    bears: Callable[[Mapping[str, float]], bool],
+    rates: Mapping[str, float],
+    decades: float,
+    most: float = MOST,
+) -> dict[str, float]:
+    """Rates raised in turn, one step each a round, until a step of each was not borne.
+
+    The last step ends at `most`.
+
+    >>> raised(lambda rates: rates["a"] + rates["b"] < 0.02, {"a": 1e-3, "b": 1e-3}, 1.0)
+    {'a': 0.01, 'b': 0.001}
+    """
+    known, still = dict(rates), list(rates)
+    while still:
+        for name in tuple(still):
+            more = min(known[name] * 10**decades, most)
+            if more > known[name] and bears({**known, name: more}):
+                known[name] = more
+            else:
+                still.remove(name)
+    return known
+
+
+@torch.no_grad()
+def data_types(backbone: Backbone, setting: Setting = FULL) -> dict[str, float]:
+    """Every data type of a network and its bytes, of one input, in the order of execution."""
+    sizes: dict[str, float] = {}
+
+    def perform(product: Product) -> Tensor:
+        weight, x = product.weight, product.x
+        sizes[f"{product.name}.{WEIGHT}"] = weight.values.numel() * weight.bits / 8
+        sizes[f"{product.name}.{INPUT}"] = x.values[0].numel() * x.bits / 8
+        return product.exact()
+
+    def run(block: Block, x: Tensor, own: Setting) -> Tensor:
+        return run_block(block, x, restrict(own, block), perform)
+
+    training = backbone.training
+    backbone.eval()
+    backbone.answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
+    backbone.train(training)
+    return sizes

@@ -1,0 +1,86 @@
+"""`penstock characterise`: the bit errors that a network bears, and the DRAM voltages for it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from penstock.backbones import Backbone, InputError, load, load_data, shipped
+from penstock.hardware import Dram, build_machine, plausible_ranges
+from penstock.hardware.eden import accuracy, coarse, fine, spent
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Find the bit errors that a network bears, and the DRAM voltages for it."""
+
+    backbone: Positional[str]
+    """One that ships with Penstock, or a .safetensors file."""
+    data: str
+    """Its images: validation images are used."""
+    machine: str = "dram"
+    """A preset or .toml file with a Dram outermost."""
+    bits: int = 8
+    """Of weights and feature maps."""
+    points: float = 1.0
+    """Of accuracy that may be lost."""
+    images: int = 1000
+    """How many; the fewer, the faster."""
+    fine: bool = False
+    """Also each layer's weights and inputs by themselves."""
+    seed: int = 0
+    """Of validation images and errors."""
+
+
+def run(arguments: Arguments) -> None:
+    """Characterise, print."""
+    backbone, data = _open(arguments.backbone), load_data(arguments.data, seed=arguments.seed)
+    dram = build_machine(arguments.machine)
+    if not isinstance(dram, Dram):
+        raise InputError(
+            f"{arguments.machine} should be a Dram, got {type(dram).__name__}; "
+            "put the Dram outermost, or use the preset dram"
+        )
+    setting, seeds = {"bits": float(arguments.bits)}, [arguments.seed]
+    images = data.validation.take(range(min(arguments.images, len(data.validation))))
+    some = data.train.take(range(min(256, len(data.train)))).pixels / 255
+    dram = replace(dram, plausible=plausible_ranges(backbone, some, [setting]))
+    memory, curve = dram.at_rate(0.0), dram.voltage_curve
+    clean = accuracy(backbone, images, memory, setting)
+    target = clean - arguments.points / 100
+    with tqdm(desc="characterise", unit="run") as bar:
+        rate = coarse(backbone, images, memory, target, setting, seeds=seeds, progress=bar.update)
+        rates = {}
+        if arguments.fine:
+            most = max(curve.rates)
+            rates = fine(
+                *(backbone, images, memory, target, rate, setting),
+                seeds=seeds,
+                most=most,
+                progress=bar.update,
+            )
+    lowest_v, free_v = curve.lowest_v(rate), curve.error_free_v
+    print(f"right without errors     {100 * clean:.1f} % of {len(images)} validation images")
+    print(
+        f"bit error rate borne     {rate:.1e}, {arguments.points:g} % fewer right answers at most"
+    )
+    print(f"module {curve.module:18}{lowest_v:g} V, without errors from {free_v:g} V")
+    energy_j = [
+        float(spent(backbone, dram, {**setting, "dram_v": v}).energy_j)
+        for v in (lowest_v, free_v, dram.nominal_v)
+    ]
+    print(
+        f"energy of an input       {energy_j[0]:.3g} J at {lowest_v:g} V, {energy_j[1]:.3g} J at "
+        f"{free_v:g} V, {energy_j[2]:.3g} J at {dram.nominal_v:g} V"
+    )
+    if rates:
+        print("\n# bears more than the rest: for the machine's TOML file\n[volts]")
+    for name, more in rates.items():
+        own_v = curve.lowest_v(more)
+        if own_v < lowest_v:
+            print(f'"{name}" = {own_v:g}  # {more:.1e}')
+
+
+def _open(name: str) -> Backbone:
+    return load(Path(name)) if name.endswith(".safetensors") else shipped(name)

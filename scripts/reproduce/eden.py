@@ -1,0 +1,230 @@
+"""EDEN's steps on CIFAR-10: bit errors that are borne, voltages for them, and the energy saved.
+
+python scripts/reproduce/eden.py --data FOLDER
+
+FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
+chosen on validation images; the accuracies of claims are those on test images.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import tyro
+from tqdm import tqdm
+
+from penstock.backbones import Backbone, Data, Images, load, load_data, shipped
+from penstock.hardware import BitErrors, Dram, build_machine, plausible_ranges
+from penstock.hardware.eden import LEAST, accuracy, coarse, data_types, fine
+from penstock.hardware.voltage import Curve, read_curves
+from penstock.scripts.guard import guarded
+from penstock.scripts.reproduce.eden_energy import INT8, Borne, elsewhere, mapped, saved
+from penstock.scripts.results import FOLDER, Claim, write_claims
+
+FLOAT = {"bits": 32}
+LOSS = 0.005
+"""Of accuracy, that may be lost where rates are chosen: half a point, so that it is a point at most
+elsewhere, where what was chosen is not better by chance."""
+CLEAN = "the shipped network without errors"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure approximate DRAM."""
+
+    data: Path
+    """Folder with cifar10 and dram_voltage."""
+    boosted: Path | None = None
+    """Weights of a network that was retrained through bit errors, to be compared."""
+    images: int = 1500
+    """Validation images to characterise with."""
+    seed: int = 0
+    """Of errors."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What everything is measured with."""
+
+    dram: Dram
+    curves: Mapping[str, Curve]
+    """Modules of vendor B."""
+    chosen_on: Images
+    confirmed_on: Images
+    test: Images
+    seed: int
+
+
+def main() -> None:
+    """Characterise, map, write down."""
+    arguments = tyro.cli(Arguments)
+    source = str(arguments.data / "dram_voltage" / "dimm_faulty_cachelines_out.csv")
+    curves = {name: c for name, c in read_curves(source).items() if name.startswith("B")}
+    data, seed, n = load_data(str(arguments.data / "cifar10")), arguments.seed, arguments.images
+    preset = build_machine("dram")
+    assert isinstance(preset, Dram)
+    dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
+    chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
+    study = Study(dram, curves, chosen_on, confirmed_on, data.test, seed)
+
+    original = shipped("cifar10")
+    networks = {"shipped": original}
+    if arguments.boosted is not None:
+        networks["boosted"] = load(arguments.boosted)
+    claims, notes = floats(study, original, corrected(dram, original, data))
+    wide = {}
+    for name, network in networks.items():
+        memory = corrected(dram, network, data)
+        notes += table(name, network, memory.at_rate(0.0), study)
+        found = borne(study, network, memory.at_rate(0.0), original)
+        claims += savings(study, name, network, memory, found, original, notes)
+        target = right(original, study.chosen_on, INT8) - 0.02
+        wide[name] = coarse(
+            network, study.chosen_on, memory.at_rate(0.0), target, INT8, seeds=[seed]
+        )
+        notes.append(f"\nThe {name} network bears {wide[name]:.1e} at 8 bits for two points.")
+    if "boosted" in wide:
+        text = "tolerable bit error rate at 8 bits within 2 points, boosted, as a multiple"
+        ratio = wide["boosted"] / wide["shipped"]
+        claims.append(Claim(text, ratio, 5, ">=", "the shipped network", [seed], "dram"))
+    write_claims("eden", claims)
+    (FOLDER / "eden.md").write_text("\n".join(notes).strip() + "\n")
+
+
+def corrected(dram: Dram, backbone: Backbone, data: Data) -> Dram:
+    """The memory with the plausible ranges of a network."""
+    images = data.train.take(range(256)).pixels / 255
+    return replace(dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
+
+
+def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:
+    """Share of right answers without errors."""
+    return accuracy(backbone, images, build_machine("edge"), setting)
+
+
+def floats(study: Study, backbone: Backbone, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
+    """What float32 bears without and with correction of implausible values."""
+    target = right(backbone, study.chosen_on, FLOAT) - LOSS
+    bears = [
+        coarse(backbone, study.chosen_on, dram.at_rate(0.0), target, FLOAT, seeds=[study.seed])
+        for dram in (study.dram, with_ranges)
+    ]
+    least = max(bears[0], LEAST)  # it may not bear even that
+    text = "tolerable bit error rate of float32 with correction, as a multiple"
+    claim = Claim(text, bears[1] / least, 100, ">=", "no correction", [study.seed], "dram")
+    return [claim], [f"float32 bears {bears[0]:.1e} without correction, {bears[1]:.1e} with it."]
+
+
+def borne(study: Study, backbone: Backbone, memory: BitErrors, original: Backbone) -> Borne:
+    """Characterise, up to the highest rate of any module, and confirm on other images."""
+    images, seeds = study.chosen_on, [study.seed]
+    target = right(original, images, INT8) - LOSS
+    most = max(max(curve.rates) for curve in study.curves.values())
+    with tqdm(desc="characterise", unit="run") as bar:
+        step = bar.update
+        rate = coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)
+        rates = fine(
+            backbone, images, memory, target, rate, INT8, seeds=seeds, most=most, progress=step
+        )
+        images = study.confirmed_on
+        target = right(original, images, INT8) - LOSS
+        while max(rates.values()) > rate:
+            share = accuracy(backbone, images, replace(memory, rates=rates), INT8, seeds=seeds)
+            step()
+            if share >= target:
+                break
+            rates = {name: max(rate, more / 10**0.25) for name, more in rates.items()}
+    return Borne(rate, rates, data_types(backbone, INT8))
+
+
+def savings(
+    study: Study,
+    name: str,
+    backbone: Backbone,
+    dram: Dram,
+    found: Borne,
+    original: Backbone,
+    notes: list[str],
+) -> list[Claim]:
+    """DRAM energy of an input on every module, at the voltages that the network bears."""
+    curves = study.curves
+    rows = {module: saved(backbone, dram, found, curve) for module, curve in curves.items()}
+    quiet = replace(dram, standby_w=0.0)
+    notes += [
+        f"\nDRAM energy of the {name} network saved on each module, in %, all data bearing a bit "
+        f"error rate of {found.rate:.1e}; in brackets without the power of standing by:\n",
+        "| module | error-free V | coarse V | of nominal | of error-free | mapped, of nominal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for module, curve in curves.items():
+        both = zip(rows[module], saved(backbone, quiet, found, curve), strict=True)
+        shares = " | ".join(f"{100 * a:.1f} ({100 * b:.1f})" for a, b in both)
+        volts = f"{curve.error_free_v:g} | {curve.lowest_v(found.rate):g}"
+        notes.append(f"| {module} | {volts} | {shares} |")
+    of_nominal, of_free, _ = map(median, zip(*rows.values(), strict=True))
+    notes.append("\nMedians of the columns of nominal and error-free elsewhere:\n")
+    for what, machine, others in elsewhere(dram, curves):
+        here = [saved(backbone, machine, found, curve) for curve in others.values()]
+        medians = [100 * median(column) for column in zip(*here, strict=True)]
+        notes.append(f"- {what}: {medians[0]:.1f} and {medians[1]:.1f} %")
+    ratios = {module: (1 - mapped) / (1 - one) for module, (one, _, mapped) in rows.items()}
+
+    # The modules on which most is risked: the highest rate of all, and all that are mapped lower.
+    clean = right(original, study.test, INT8)
+    riskiest = max(curves.values(), key=lambda curve: curve.rate(curve.lowest_v(found.rate)))
+    lower = [curve for module, curve in curves.items() if ratios[module] < 1] or [riskiest]
+
+    def lost(machine: Dram, curve: Curve) -> float:
+        setting = {**INT8, "dram_v": curve.lowest_v(found.rate)}
+        there = replace(machine, module=curve.module)
+        return 100 * (clean - accuracy(backbone, study.test, there, setting, seeds=[study.seed]))
+
+    def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
+        text = f"{name} network at 8 bits: {text}"
+        return Claim(text, figure, target, comparison, control, [study.seed], "dram")  # type: ignore[arg-type]
+
+    of_median = "DRAM energy saved, median of vendor B's modules, %"
+    of_worst = "DRAM energy when mapped, as a multiple, worst module"
+    at_worst = max(lost(mapped(dram, found, curve), curve) for curve in lower)
+    return [
+        claim(
+            "accuracy lost, coarse, riskiest module, points", lost(dram, riskiest), 1, "<=", CLEAN
+        ),
+        claim("accuracy lost, mapped, riskiest module, points", at_worst, 1, "<=", CLEAN),
+        claim(of_median, 100 * of_nominal, 20, ">=", "1.35 V"),
+        claim(of_median, 100 * of_free, 5, ">=", "lowest error-free voltage"),
+        claim(of_worst, max(ratios.values()), 1, "<=", "coarse"),
+    ]
+
+
+def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> list[str]:
+    """Accuracy against bit error rate."""
+    some, seed = study.chosen_on, study.seed
+    rates = (0.0, 1e-5, 1e-4, 1e-3, 3e-3)
+    lines = [
+        f"\nAccuracy of the {name} network in % on {len(some)} validation images:\n",
+        "| stored | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
+        "|---" * (1 + len(rates)) + "|",
+    ]
+    uncorrected = replace(memory, plausible={})
+    rows = {
+        "float32, no correction": (uncorrected, FLOAT),
+        "float32": (memory, FLOAT),
+        "int8": (memory, INT8),
+        "int8, weights alone err": (replace(memory, rates={"input": 0.0}), INT8),
+        "int8, inputs alone err": (replace(memory, rates={"weight": 0.0}), INT8),
+        "int8, one chip": (replace(memory, chip=seed), INT8),
+    }
+    for stored, (machine, setting) in tqdm(rows.items(), desc="accuracy", unit="row"):
+        shares = [
+            accuracy(backbone, some, machine, {**setting, "bit_error_rate": rate}, seeds=[seed])
+            for rate in rates
+        ]
+        lines.append(f"| {stored} | " + " | ".join(f"{100 * s:.1f}" for s in shares) + " |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

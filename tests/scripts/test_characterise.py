@@ -1,0 +1,51 @@
+"""`penstock characterise`, the script of its figures, and its page."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock.hardware import Dram, build_machine
+from penstock.scripts.guard import call
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_network_is_characterised(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["digits", "--data", "digits", "--points", "3", "--images", "60", "--fine"]
+    assert call("characterise", options) == 0
+    out = capsys.readouterr().out
+    assert "of 60 validation images" in out
+    assert "bit error rate borne" in out
+    assert "module typical" in out and "without errors from 1.125 V" in out
+    assert "[volts]" in out
+
+
+def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("characterise", ["digits", "--data", "digits", "--machine", "edge"]) == 2
+    assert "edge should be a Dram, got Digital" in capsys.readouterr().err
+
+
+def test_the_script_says_what_data_it_lacks(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "reproduce" / "eden.py")]
+    command += ["--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("penstock: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "docs").exists()
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "dram.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("measured.csv").write_text(page.split("```\ndimm")[1].split("```")[0].join(["dimm", ""]))
+    Path("my_dram.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    machine = build_machine("my_dram.toml")
+    assert isinstance(machine, Dram)
+    assert machine.voltage_curve.error_free_v == 1.1
+    names: dict[str, object] = {}
+    for part in page.split("```python\n")[1:]:
+        exec(part.split("```")[0], names)
+    rate = names["rate"]
+    assert isinstance(rate, float) and 1e-5 < rate < 1e-1
