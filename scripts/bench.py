@@ -16,6 +16,7 @@ from penstock.hardware import build_machine
 from penstock.scripts.comparisons import (
     Case,
     Figures,
+    against_exact,
     against_forward,
     against_masks,
     against_naive,
@@ -33,6 +34,8 @@ MEANINGS = (
     ("random_naive_images_per_s", "", "random decisions, DummyVecEnv"),
     ("naive_threads", "", "threads that DummyVecEnv was fastest with"),
     ("naive_envs", "", "environments that it was fastest with"),
+    ("erring_over_exact", ">= 0.5", "full setting: exact machine / analog over DRAM, by time"),
+    ("erring_bit_error_rate", "", "of that DRAM; the analog noise is at 10 dB"),
     ("grouped_mac_share", "{share}", "multiplications that were left to do"),
     ("grouped_wall_share", "{share}", "time of groups / time of groups at full"),
     ("masked_wall_share", "", "time of masks / time of masks at full; nothing is left out"),
@@ -100,6 +103,7 @@ def measure(case: Case) -> Figures:
         "repeats": case.repeats,
         **against_forward(case),
         **against_naive(case),
+        **against_exact(case),
         **against_masks(case),
     }
 

@@ -29,7 +29,7 @@ from penstock.backbones import (
 )
 from penstock.envs import InferenceVectorEnv, Lanes, Outcomes, Stream
 from penstock.envs.budget import activation_shapes
-from penstock.hardware import RESOURCES, Machine
+from penstock.hardware import RESOURCES, Analog, Dram, Machine, build_machine
 from penstock.scripts.naive import NaiveEnv, Script, live_pass, naive_pass, random_script
 
 Figures = dict[str, float | str | dict[str, float]]
@@ -144,6 +144,40 @@ def against_naive(case: Case) -> Figures:
         "random_naive_images_per_s": one_by_one,
         "naive_threads": threads,
         "naive_envs": envs,
+    }
+
+
+def against_exact(case: Case) -> Figures:
+    """The environment on a machine that errs against the same on the machine inside of it.
+
+    Analog products of 10 dB over a DRAM with one wrong bit in a thousand or the next rate that its
+    curve has, everything at full and 8 bits. Every product draws noise for each output, every
+    weight and feature map loses bits.
+    """
+    dram = build_machine("dram")
+    assert isinstance(dram, Dram)
+    volts = min(dram.knobs[0].choices, key=lambda v: abs(dram.voltage_curve.rate(v) - 1e-3))
+    machines = {
+        "exact": (dram.inner, {"bits": (8,)}),
+        "erring": (Analog(dram), {"bits": (8,), "dram_v": (volts,), "snr_db": (10,)}),
+    }
+    tasks = {}
+    for name, (machine, choices) in machines.items():
+        stream = Stream(choices=choices)
+        lanes = Lanes(
+            case.backbone,
+            machine,
+            case.images,
+            stream,
+            lanes=len(case.images),
+            controller=None,
+            seed=case.seed,
+        )
+        tasks[name] = partial(walk, lanes, full_actions(lanes))
+    seconds = medians("machine that errs", tasks, case.repeats)
+    return {
+        "erring_over_exact": seconds["exact"] / seconds["erring"],
+        "erring_bit_error_rate": dram.voltage_curve.rate(volts),
     }
 
 

@@ -1,5 +1,6 @@
 """Settings block by block, as they are searched on validation images."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,7 @@ def test_assignments_go_from_dearest_to_cheapest_one_knob_at_a_time(analog: Scen
     path = assignments(lanes, images)
     # Six blocks with two knobs of two choices each: twelve steps down.
     assert len(path) == 12
-    before = (lanes.prices.settings[-1],) * 6
+    before: tuple[Mapping[str, float], ...] = (lanes.prices.settings[-1],) * 6
     energy = []
     for plan in path:
         changed = [

@@ -114,7 +114,7 @@ def test_every_constant_of_a_preset_has_a_unit_a_range_and_a_source(name: str) -
 def test_presets_are_those_that_are_promised() -> None:
     assert set(preset_names()) == {
         *("edge", "microcontroller", "phone", "server"),
-        *("analog", "crossbar_pcm", "crossbar_reram", "dram", "sparse_core", "split_wifi"),
+        *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram", "dram", "sparse_core", "split_wifi"),
     }
 
 
