@@ -239,7 +239,7 @@ def _power(z: Tensor, kind: str, scope: str, reference: str) -> Tensor:
     # [groups, numbers of a group, channels or 1]
     lanes = len(z) if reference == "input" else 1
     rows = z.reshape(lanes, -1, z.shape[-1] if scope == "channel" else 1)
-    power = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
+    power: Tensor = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
     if kind == "ac":
         power = (power - rows.mean(dim=1).square()).clamp(min=0)
     return power.view(lanes, -1, *[1] * (z.dim() - 2))

@@ -157,7 +157,7 @@ def against_exact(case: Case) -> Figures:
     dram = build_machine("dram")
     assert isinstance(dram, Dram)
     volts = min(dram.knobs[0].choices, key=lambda v: abs(dram.voltage_curve.rate(v) - 1e-3))
-    machines = {
+    machines: dict[str, tuple[Machine, dict[str, tuple[float, ...]]]] = {
         "exact": (dram.inner, {"bits": (8,)}),
         "erring": (Analog(dram), {"bits": (8,), "dram_v": (volts,), "snr_db": (10,)}),
     }

@@ -40,6 +40,8 @@ def test_the_experiment_of_the_page_is_one(copied: Path, monkeypatch: pytest.Mon
     from penstock.scripts.experiment import read_experiment
 
     monkeypatch.syspath_prepend(str(copied))
+    for name in ("my_lab", "my_lab.chips"):  # another test may have imported its own
+        monkeypatch.delitem(sys.modules, name, raising=False)
     experiment = read_experiment(str(copied / "sloppy.toml"))
     assert experiment.exposure is not None
     experiment.exposure.run_at(build_machine(experiment.machine))

@@ -103,10 +103,11 @@ def test_a_channels_power_needs_more_than_one_input() -> None:
         Analog(FREE, scope="channel")
 
 
-@pytest.mark.parametrize("field", ["snr_db", "votes"])
-def test_choices_rise(field: str) -> None:
-    with pytest.raises(InputError, match=f"{field} are choices that rise"):
-        replace(Analog(FREE), **{field: (3, 1)})
+def test_choices_rise() -> None:
+    with pytest.raises(InputError, match="snr_db are choices that rise"):
+        Analog(FREE, snr_db=(20, 10))
+    with pytest.raises(InputError, match="votes are choices that rise"):
+        Analog(FREE, votes=(3, 3))
 
 
 def test_frozen_power_does_not_depend_on_company() -> None:
@@ -160,7 +161,8 @@ def test_tiles_need_converters_each() -> None:
 def test_gradients_pass_through_the_noise() -> None:
     network = tiny_resnet().train()
     run = through(Analog(FREE, reference="batch"), seeded(), {"snr_db": 0})
-    network.answers(torch.rand(8, 1, 8, 8), run=run)[2].sum().backward()
+    loss = network.answers(torch.rand(8, 1, 8, 8), run=run)[2].sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in network.parameters() if p.dim() == 4)
 
 

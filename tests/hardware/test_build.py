@@ -114,7 +114,8 @@ def test_every_constant_of_a_preset_has_a_unit_a_range_and_a_source(name: str) -
 def test_presets_are_those_that_are_promised() -> None:
     assert set(preset_names()) == {
         *("edge", "microcontroller", "phone", "server"),
-        *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram", "dram", "sparse_core", "split_wifi"),
+        *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram"),
+        *("dram", "sparse_core", "split_wifi"),
     }
 
 
@@ -265,5 +266,3 @@ def test_a_plug_in_that_cannot_be_imported_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match=r"got 'torn_lab:Chip' .ZeroDivisionError"):
         build_machine("torn_lab:Chip")
-
-
