@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from penstock.backbones.block import Block
+from penstock.backbones.block import STEM, Block
 from penstock.backbones.knob import EXIT, FULL, Knob, Setting
 
 Argument = float | int | str | bool | list[int]
@@ -52,7 +52,7 @@ class Backbone(nn.Module):
         self.stem = stem
         self.blocks = nn.ModuleList(blocks)
         self.exits = nn.ModuleDict({str(i): h for i, h in enumerate(heads) if h is not None})
-        stem.name = "stem"
+        stem.name = STEM
         for index in range(self.depth):
             self.block(index).name = f"blocks.{index}"
             if (head := self.head(index)) is not None:

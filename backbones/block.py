@@ -2,11 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from penstock.backbones.knob import Knob, Setting
+
+STEM: Final = "stem"
+"""Name of the block where a new input begins."""
+
+POLICY: Final = "policy"
+"""Name of the network that decides, as machines meet it."""
 
 
 class Block(nn.Module, ABC):

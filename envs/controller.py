@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.backbones import Block, Setting
+from penstock.backbones.block import POLICY
 from penstock.hardware import Cost, Machine
 
 
@@ -17,6 +18,8 @@ class Controller(Block):
 
     It has no knobs: float32, as the learners train it. The critic is not deployed and not counted.
     """
+
+    name = POLICY
 
     def __init__(self, columns: int, hidden: Sequence[int], choices: int) -> None:
         super().__init__()

@@ -17,6 +17,8 @@ from penstock.backbones import (
     matrices,
     restrict,
 )
+from penstock.backbones.block import POLICY
+from penstock.backbones.knob import numbers
 from penstock.hardware.bit_errors import PLAUSIBLE, BitErrors
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.error_models import ErrorModel, error_model
@@ -36,9 +38,10 @@ class Dram(Machine):
 
     on top of what the inner machine charges, whose own price of the memory should be 0. Every
     input map counts as written once and read once, by the block that reads it; one that fits into
-    `sram_bytes` stays on the chip, costs nothing here and meets no errors. The pins keep their
-    voltage. Time stays the same because the timings do: the measured errors are those of a module
-    that is run faster than its voltage allows, and longer timings would remove many of them.
+    `sram_bytes` stays on the chip, costs nothing here and meets no errors; so does the network of
+    the policy, some kilobytes. The pins keep their voltage. Time stays the same because the timings
+    do: the measured errors are those of a module that is run faster than its voltage allows, and
+    longer timings would remove many of them.
 
     After Koppula et al., EDEN (MICRO 2019). At nominal voltage it is the inner machine, dearer by
     the memory. Left out: see `BitErrors`; and the time and energy of changing the voltage.
@@ -158,8 +161,10 @@ class Dram(Machine):
     def _with_memory(
         self, cost: Cost, block: Block, setting: Setting, shape: tuple[int, ...]
     ) -> Cost:
-        own = {k: v for k, v in restrict(setting, block).items() if not isinstance(v, Tensor)}
-        moved_j = sum(self._moved_j(matrix, setting) for matrix in matrices(block, own, shape))
+        moved_j = 0.0
+        if block.name != POLICY:
+            each = matrices(block, numbers(restrict(setting, block)), shape)
+            moved_j = sum(self._moved_j(matrix, setting) for matrix in each)
         scale = (self._chosen_v(setting) / self.nominal_v) ** 2
         standby_j = self.standby_w * scale * cost.latency_s
         return replace(cost, energy_j=cost.energy_j + moved_j + standby_j)

@@ -6,24 +6,19 @@ block at which the features leave, here a policy does. Letters: `n` lanes, `E` h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from penstock.backbones import Block, InputError, Knob, Setting
+from penstock.backbones.block import POLICY, STEM
 from penstock.hardware.apart import run_apart
 from penstock.hardware.cost import RESOURCES, Cost, Job
 from penstock.hardware.features import arrived, check_bits, code, coded_bytes
 from penstock.hardware.link import Link
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.remote import Remote, placeholder
-
-STEM: Final = "stem"
-"""Where a new input begins, at home again."""
-
-POLICY: Final = "policy"
-"""The network that decides is on the device, wherever the features are."""
 
 
 @final

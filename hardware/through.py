@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import FULL, Block, Run, Setting
+from penstock.backbones.block import STEM
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine
 
@@ -38,7 +39,7 @@ def through(
 
     def run(block: Block, x: Tensor, own: Setting) -> Tensor:
         nonlocal state
-        if block.name == "stem":
+        if block.name == STEM:
             state = machine.reset(len(x), rng)
         y, cost, state = machine.run(Job(block, x, {**setting, **own}), state, rng)
         pay(cost)

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from penstock.backbones import InputError
 from penstock.hardware import build_machine, check_machine, constants
 from penstock.hardware.check import rules
+from penstock.hardware.measured import is_measured
+from penstock.scripts.run import open_backbone
 
 
 @dataclass(frozen=True)
@@ -14,11 +17,20 @@ class Arguments:
 
     machine: Positional[str]
     """A preset, a .toml file, or "module:Name"."""
+    backbone: str | None = None
+    """Whose blocks it is tried on: a shipped name or a .safetensors file; a small network's if not
+    given. A machine that was measured on one network needs that."""
 
 
 def run(arguments: Arguments) -> None:
     """Check, then print the rules kept and the constants with their sources."""
-    check_machine(build_machine(arguments.machine))
+    machine, named = build_machine(arguments.machine), arguments.backbone
+    if named is None and is_measured(machine):
+        raise InputError(
+            f"{arguments.machine} was measured on one network, and can be checked on no other; "
+            "name it with --backbone"
+        )
+    check_machine(machine, backbone=None if named is None else open_backbone(named))
     for rule in rules():
         print(f"ok  {rule}")
     for constant in constants(arguments.machine):

@@ -9,6 +9,9 @@ COMMANDS = {
     "frontier": "accuracy against cost as a picture",
     "list": "experiments, machines and backbones that ship with Penstock",
     "check": "hold a machine against the rules that every machine keeps",
+    "characterise": "the bit errors that a network bears, and the DRAM voltages for it",
+    "serve": "host the far half of a split network, or probe the link to one",
+    "profile": "seconds of every part of a network on this processor, for measured machines",
     "bench": "speeds as ratios, measured side by side",
 }
 

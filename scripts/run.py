@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from penstock.agents.scene import Scene
-from penstock.backbones import Backbone, Data, InputError, load
+from penstock.backbones import Backbone, Data, InputError, load, shipped
 from penstock.hardware import build_machine
 from penstock.scripts.experiment import Experiment, from_table
 
@@ -67,6 +67,15 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 4294967295, got {seed}; choose one")
+
+
+def open_backbone(what: str) -> Backbone:
+    """A fitted backbone: one that ships with Penstock, by name, or a .safetensors file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return load(what) if what.endswith(".safetensors") else shipped(what)
 
 
 def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -> Run:

@@ -11,8 +11,10 @@ from tyro.conf import Positional
 from penstock.agents.sb3 import train
 from penstock.agents.scene import Scene
 from penstock.backbones import Backbone, Call, Data, InputError, build, load, save, shipped
+from penstock.backbones.backbone import RunAt, exactly_at
 from penstock.backbones.training import check_fit, fit
 from penstock.hardware import build_machine, check_machine
+from penstock.hardware.measured import is_measured
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.judge import judge
 from penstock.scripts.run import Run, check_seed, make_run
@@ -46,8 +48,8 @@ def run(arguments: Arguments) -> None:
     torch.manual_seed(arguments.seed)
     data = experiment.load(arguments.seed)
     machine = build_machine(experiment.machine)
-    check_machine(machine)
     fresh = network(experiment, data)
+    check_machine(machine, backbone=fresh if is_measured(machine) else None)
     # Everything is checked before anything is written.
     learner, budget = experiment.learner, experiment.budget
     rehearse = Scene(fresh, machine, data, experiment.stream, learner.hidden, learner.joint)
@@ -55,6 +57,8 @@ def run(arguments: Arguments) -> None:
     rehearse.check(budget, learned=True)
     if experiment.backbone.weights is None:
         check_fit(fresh, data, experiment.fitting)
+        if experiment.exposure is not None:
+            experiment.exposure.run_at(machine)
 
     here = make_run(folder, experiment, arguments.seed, resume=arguments.resume)
     print(f"run folder: {here.folder}", file=sys.stderr)
@@ -112,8 +116,22 @@ def put_backbone(here: Run, backbone: Backbone, data: Data, *, resume: bool) -> 
     if here.experiment.backbone.weights is not None:
         save(backbone, here.weights)
         return
-    folder = here.folder / "fit"
-    fit(backbone, data, here.experiment.fitting, folder, seed=here.seed, resume=resume)
+    folder, exposure = here.folder / "fit", here.experiment.exposure
+    run_at: RunAt = exactly_at
+    about = ""
+    if exposure is not None:
+        run_at = exposure.run_at(build_machine(here.experiment.machine))
+        about = f"{exposure} on {here.experiment.machine}"
+    fit(
+        backbone,
+        data,
+        here.experiment.fitting,
+        folder,
+        seed=here.seed,
+        resume=resume,
+        run_at=run_at,
+        about=about,
+    )
     shutil.move(folder / "backbone.safetensors", here.weights)
 
 
