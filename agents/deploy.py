@@ -18,7 +18,8 @@ class Deployed:
     """Images in, answers out: block by block, each group of equal decisions as one batch.
 
     It decides as the engine does for the same images, policy and price, and skipped work is not
-    done. Nothing is rewarded; costs are summed up only because the policy sees them.
+    done. Nothing is rewarded; costs are summed up only because the policy sees them, and are the
+    prices of the engine's machine.
 
     Args:
         lanes: an engine that the policy can play on; gives network, knobs and what they cost.

@@ -233,7 +233,7 @@ def _ideal_is_exact(bench: _Bench) -> Iterator[str]:
 
 
 def _batch_is_one_by_one(bench: _Bench) -> Iterator[str]:
-    """Without its faults the machine gives and charges each lane of a batch as if it came alone."""
+    """Without its faults the machine charges each lane of a batch as if it came alone."""
     machine, rng = bench.machine.ideal(), torch.Generator()
     for case in bench.cases():
         n = len(case.x)
@@ -243,13 +243,12 @@ def _batch_is_one_by_one(bench: _Bench) -> Iterator[str]:
             alone = replace(case, x=case.x[lane : lane + 1])
             row = {name: value[lane : lane + 1] for name, value in before.items()}
             one = _run(machine, alone, row, rng)
-            pairs = [("output", whole.output[lane : lane + 1], one.output)]
-            pairs += [(k, v[lane : lane + 1], one.after[k]) for k, v in whole.after.items()]
+            pairs = [(k, v[lane : lane + 1], one.after[k]) for k, v in whole.after.items()]
             for name, amount in whole.cost.each().items():
                 spent = _per_lane(amount, n)[lane : lane + 1]
                 pairs.append((name, spent, _per_lane(one.cost.each()[name], 1)))
             for name, together, apart in pairs:
-                if not torch.allclose(together, apart, rtol=1e-4, atol=1e-4 * (name == "output")):
+                if not torch.allclose(together, apart, rtol=1e-4, atol=0):
                     yield f"{case}: expected the {name} of lane {lane} alone, got another"
 
 

@@ -78,15 +78,16 @@ def measure(
         decide: takes the decisions for a batch and gives the mean seconds of one.
         images: a batch, [n, C, H, W].
         repeats: how often each setting is run; a first round more does not count.
-        rng: of which settings meet in a pass.
+        rng: of the order of the settings.
         progress: called after each round.
     """
     for count in range(repeats + 1):
         if count <= 1:
             samples = Samples([[[] for _ in part.settings] for part in network], [], [])
-        orders = [torch.randperm(len(part.settings), generator=rng).tolist() for part in network]
-        for number in range(max(map(len, orders))):
-            chosen = [order[number % len(order)] for order in orders]
+        # All parts at like settings in a pass: full with full, narrow with narrow.
+        most = max(len(part.settings) for part in network)
+        for number in torch.randperm(most, generator=rng).tolist():
+            chosen = [-1 - number % len(part.settings) for part in network]
             for seconds, setting, each in zip(
                 _pass(network, chosen, images), chosen, samples.parts, strict=True
             ):
