@@ -26,6 +26,7 @@ from penstock.backbones import (
 from penstock.hardware.arrays import array_cost
 from penstock.hardware.converters import useful_bits
 from penstock.hardware.cost import Cost, Job
+from penstock.hardware.disturbance import disturb, power
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.noise import standard_normal, uniform
 
@@ -143,23 +144,21 @@ class Analog(Machine):
             return job.perform(product.with_values(x=x))
         if self.site == "weight":
             weight = product.weight.values
-            power = _power(weight.flatten().unsqueeze(0), self.power, "layer", "input")
-            noise = self._draw(weight, rng) * (power * share).sqrt()
-            return job.perform(product.with_values(weight=weight + noise))
+            noise = self._draw(weight, rng)
+            noisy = disturb(weight, noise, share, self.power, "layer", "batch")
+            return job.perform(product.with_values(weight=noisy))
         if self.site == "raw":
             sums = replace(product, finish=_nothing, scale=None, shift=None)
             return product.finish(self._add_noise(job.perform(sums), product.name, share, rng))
         return self._add_noise(job.perform(product), product.name, share, rng)
 
     def _add_noise(self, z: Tensor, name: str, share: float, rng: torch.Generator) -> Tensor:
-        """A signal [n, O, ...] with noise; the noise is a constant to its gradient."""
-        frozen = self.signal_power.get(name)
+        """A signal [n, O, ...] with noise."""
+        noise, frozen = self._draw(z, rng), self.signal_power.get(name)
         if frozen is None:
-            power = _power(z.detach(), self.power, self.scope, self.reference)
-        else:
-            power = z.new_tensor(frozen)[: z.shape[1]].view(1, -1, *[1] * (z.dim() - 2))
-        noise = self._draw(z, rng)
-        return torch.addcmul(z, noise, (power * share).sqrt())
+            return disturb(z, noise, share, self.power, self.scope, self.reference)
+        known = z.new_tensor(frozen)[: z.shape[1]].view(1, -1, *[1] * (z.dim() - 2))
+        return torch.addcmul(z, noise, (known * share).sqrt())
 
     def _draw(self, like: Tensor, rng: torch.Generator) -> Tensor:
         draw = standard_normal if self.distribution == "gauss" else uniform
@@ -215,7 +214,7 @@ def calibrate(
 
     def note(product: Product) -> Tensor:
         z = product.exact()
-        found[product.name] = _power(z, machine.power, machine.scope, "batch").flatten().tolist()
+        found[product.name] = power(z, machine.power, machine.scope, "batch").flatten().tolist()
         return z
 
     live = replace(machine, signal_power={}, reference="batch")
@@ -230,16 +229,3 @@ def calibrate(
 
 def _nothing(raw: Tensor) -> Tensor:
     return raw
-
-
-def _power(z: Tensor, kind: str, scope: str, reference: str) -> Tensor:
-    """Of a signal [n, O, ...], to be broadcast over it."""
-    if z.dim() == 4:
-        z = z.permute(0, 2, 3, 1)  # as it lies in memory: reducing it is ten times as fast
-    # [groups, numbers of a group, channels or 1]
-    lanes = len(z) if reference == "input" else 1
-    rows = z.reshape(lanes, -1, z.shape[-1] if scope == "channel" else 1)
-    power: Tensor = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
-    if kind == "ac":
-        power = (power - rows.mean(dim=1).square()).clamp(min=0)
-    return power.view(lanes, -1, *[1] * (z.dim() - 2))

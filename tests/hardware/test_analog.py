@@ -166,6 +166,41 @@ def test_gradients_pass_through_the_noise() -> None:
     assert all(p.grad is not None for p in network.parameters() if p.dim() == 4)
 
 
+@pytest.mark.parametrize("site", ["folded", "raw", "input", "weight"])
+@pytest.mark.parametrize("power", ["ac", "total"])
+def test_gradients_know_that_noise_grows_with_the_signal(site: Site, power: str) -> None:
+    torch.manual_seed(0)
+    head, x = Head(4, 6), torch.rand(3, 4, 2, 2, requires_grad=True)
+    machine = Analog(FREE, site=site, power=power)  # type: ignore[arg-type]
+
+    def loss() -> Tensor:
+        y, _, _ = machine.run(Job(head, x, {"snr_db": 0}), {}, seeded())
+        return y.square().sum()
+
+    loss().backward()  # type: ignore[no-untyped-call]
+    for values in (x, head.linear.weight):
+        assert values.grad is not None
+        at = values.detach().view(-1)  # shares memory
+        with torch.no_grad():
+            at[5] += 1e-2
+            above = loss()
+            at[5] -= 2e-2
+            below = loss()
+            at[5] += 1e-2
+        by_difference = (above - below).item() / 2e-2
+        assert values.grad.view(-1)[5].item() == pytest.approx(by_difference, rel=0.02)
+
+
+def test_a_signal_without_power_has_a_gradient() -> None:
+    head = Head(4, 6)
+    torch.nn.init.zeros_(head.linear.weight)
+    torch.nn.init.zeros_(head.linear.bias)
+    y, _, _ = Analog(FREE).run(Job(head, torch.rand(3, 4, 2, 2), {"snr_db": 0}), {}, seeded())
+    y.sum().backward()  # type: ignore[no-untyped-call]
+    assert head.linear.weight.grad is not None
+    assert head.linear.weight.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     "machine",
     [

@@ -1,0 +1,167 @@
+"""A machine that errs, set per input, beside the best settings that look at no input.
+
+for seed in 0 1 2; do penstock train digits_erring --seed $seed --out runs/digits_erring-$seed; done
+python scripts/reproduce/erring.py runs/digits_erring-0 runs/digits_erring-1 runs/digits_erring-2
+
+A seed also picks the test images. Static settings are uniform ("coarse") or assigned block by block
+("fine", agents/plans.py), and mixed over inputs where that is better; they are found on validation
+images, and so are the policy's prices. Letters: `B` budgets, `I` test images.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from penstock.agents.bounds import hull
+from penstock.agents.evaluation import Recorded, record
+from penstock.agents.play import find_price, play
+from penstock.agents.statics import Array
+from penstock.scripts.evaluate import open_scene
+from penstock.scripts.guard import guarded
+from penstock.scripts.results import FOLDER, Claim, write_claims
+
+BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
+"""Of the full network's energy, at which the policy is looked at."""
+
+CLAIMED = 0.5
+"""At which the claim is made: the experiment's own."""
+
+GRID = np.arange(0.1, 1.005, 0.01)
+"""Of the full network's energy, at which static settings are."""
+
+COARSE, FINE = "uniform settings", "assignments block by block"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare at equal answers."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders of different seeds."""
+    data: str | None = None
+    """Images to use instead of the experiment's."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one run's test images got."""
+
+    policy: Array  # [B, I] right
+    spent: Array  # [B] share of the full network's energy
+    statics: dict[str, Array]  # [GRID, I] right, or expected where two settings are mixed
+
+
+def main() -> None:
+    """Play, mix, write down."""
+    arguments = tyro.cli(Arguments)
+    opened = [curves(run, arguments.data) for run in arguments.runs]
+    seeds, at = [seed for seed, _, _ in opened], BUDGETS.index(CLAIMED)
+    found, machine = [each for _, _, each in opened], opened[0][1]
+    claims = []
+    for name in (COARSE, FINE):
+        ratio, ends = times_the_energy(found, at, name)
+        text = f"% of energy saved at equal answers, policy against {name}"
+        claims.append(
+            Claim(
+                text,
+                100 * (1 - 1 / ratio),
+                10,
+                ">=",
+                name,
+                seeds,
+                machine,
+                (100 * (1 - 1 / ends[0]), 100 * (1 - 1 / ends[1])),
+            )
+        )
+    write_claims("erring", claims)
+    (FOLDER / "erring.md").write_text(table(found))
+
+
+def curves(run: Path, data: str | None) -> tuple[int, str, Curves]:
+    """Seed and machine of a run, and what its policy and the static settings bring."""
+    policy, scene, experiment, seed = open_scene(str(run), data, None)
+    assert policy is not None
+    with tqdm(desc=f"static settings, seed {seed}", unit="setting") as bar:
+        recorded = record(scene, seed=seed, progress=bar.update)
+    validation = scene.lanes("validation", learned=True, seed=seed)
+    test = scene.lanes("test", learned=True, seed=seed)
+    full = float(validation.full.energy_j)
+    right, spent = [], []
+    for share in tqdm(BUDGETS, desc="policy", unit="budget"):
+        price, _ = find_price(policy, validation, share * full, "energy_j")
+        played = play(policy, test, price=price)
+        right.append(played.right)
+        spent.append(played.mean("energy_j") / full)
+    uniform = recorded.validation.uniform
+    statics = {
+        COARSE: mixes(recorded, uniform, full),
+        FINE: mixes(recorded, np.ones_like(uniform), full),
+    }
+    return seed, experiment.machine, Curves(np.array(right), np.array(spent), statics)
+
+
+def mixes(recorded: Recorded, chosen: np.typing.NDArray[np.bool_], full: float) -> Array:
+    """Right answers to test images at each energy of the grid, [GRID, I]."""
+    seen, unseen = recorded.validation.take(chosen), recorded.test.take(chosen)
+    cost, accuracy = seen.mean("energy_j")
+    rows = []
+    for share in GRID:
+        a, b, part = hull(cost, accuracy, max(share * full, float(cost.min())))
+        rows.append((1 - part) * unseen.right[:, a] + part * unseen.right[:, b])
+    return np.array(rows)
+
+
+def times_the_energy(
+    found: Sequence[Curves], at: int, name: str, resamples: int = 2000
+) -> tuple[float, tuple[float, float]]:
+    """Energy that static settings need to be as often right as the policy, over the policy's.
+
+    Accuracies are means over seeds. Where no static setting is as often right, the dearest counts.
+
+    Returns:
+        The ratio, and 95 % of it by the bootstrap over the images of each seed.
+    """
+    spent = float(np.mean([each.spent[at] for each in found]))
+    rng = np.random.default_rng(0)
+
+    def ratio(weights: Sequence[Array]) -> float:
+        policy = sum(each.policy[at] @ w for each, w in zip(found, weights, strict=True))
+        static = sum(each.statics[name] @ w for each, w in zip(found, weights, strict=True))
+        enough = np.flatnonzero(static >= policy)
+        return float(GRID[enough[0]] if len(enough) else GRID[-1]) / spent
+
+    counts = [each.policy.shape[1] for each in found]
+    drawn = [
+        ratio([rng.multinomial(n, np.full(n, 1 / n)) / n for n in counts]) for _ in range(resamples)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return ratio([np.full(n, 1 / n) for n in counts]), (float(low), float(high))
+
+
+def table(found: Sequence[Curves]) -> str:
+    """Accuracies in %, means over seeds, at the energy that the policy spent."""
+    lines = [
+        "Right answers in %, means over seeds, at the share of the full network's energy that the "
+        "policy spent on test images.\n",
+        f"| energy | policy | {COARSE} | {FINE} |",
+        "|---|---|---|---|",
+    ]
+    for at in range(len(BUDGETS)):
+        spent = float(np.mean([each.spent[at] for each in found]))
+        place = int(np.abs(GRID - spent).argmin())
+        ways = [np.mean([each.policy[at].mean() for each in found])]
+        ways += [
+            np.mean([each.statics[name][place].mean() for each in found]) for name in (COARSE, FINE)
+        ]
+        lines.append(f"| {spent:.3f} | " + " | ".join(f"{100 * w:.2f}" for w in ways) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
