@@ -109,7 +109,7 @@ class _Where:
 def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None) -> Tensor:
     stored = operand.values
     values = _flipped(operand, *_candidates(operand.bits, where, faults), faults, where.seed)
-    if limits is not None:
+    if limits is not None and _beyond(operand, limits):
         outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
         if outside.any():
             values = values.masked_fill(outside, 0)
@@ -117,6 +117,19 @@ def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None)
         return values
     result: Tensor = _StraightThrough.apply(stored, values)  # type: ignore[no-untyped-call]
     return result
+
+
+def _beyond(operand: Operand, limits: Range) -> bool:
+    """Whether the format holds numbers outside of a range, so that what is read must be compared.
+
+    Integers are calibrated to what they hold, and often cannot be implausible.
+    """
+    if operand.step is None:
+        return True
+    codes = 1 << operand.bits
+    low, high = (-codes // 2, codes // 2 - 1) if operand.signed else (0, codes - 1)
+    step = float(operand.step.max())
+    return low * step < limits[0] or high * step > limits[1]
 
 
 def _candidates(bits: int, where: _Where, faults: Faults) -> tuple[Tensor, Tensor]:
@@ -163,8 +176,7 @@ def _codes(values: Tensor, operand: Operand, places: Tensor) -> Tensor:
     numbers = values.detach().take(places)
     if operand.step is None:
         return numbers.float().view(torch.int32)
-    steps = operand.step.detach().expand_as(values).take(places)
-    return (numbers / steps).round().int()
+    return (numbers / _steps(operand, places)).round().int()
 
 
 def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
@@ -177,7 +189,14 @@ def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
     if operand.signed:
         sign = 1 << (operand.bits - 1)
         codes = (codes ^ sign) - sign
-    return codes * operand.step.detach().expand_as(operand.values).take(places)
+    return codes * _steps(operand, places)
+
+
+def _steps(operand: Operand, places: Tensor) -> Tensor:
+    """The distance of neighbouring levels of some of the numbers: [M], or [1] if all have one."""
+    assert operand.step is not None
+    step = operand.step.detach()
+    return step.view(1) if step.numel() == 1 else step.expand_as(operand.values).take(places)
 
 
 @final

@@ -178,6 +178,18 @@ def test_implausible_values_become_zero() -> None:
     assert read_input(Operand(values), own, 1e-9).tolist() == [[1.0, 0.0, 3.5, 0.0, 0.0]]
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("short", [0.0, 0.25])
+def test_integers_are_compared_where_their_format_is_wider(signed: bool, short: float) -> None:
+    low, high = (-32.0, 31.75) if signed else (0.0, 63.75)
+    codes = torch.arange(-128, 128) if signed else torch.arange(256)
+    stored = integers(codes.unsqueeze(0), 8, signed)
+    faults = Faults(ErrorModel(), plausible={"input": (low, high - short)})
+    seen = read_input(stored, faults, 1e-9)
+    assert seen[0, -1] == (high if short == 0 else 0.0)
+    assert torch.equal(seen[0, :-1], stored.values[0, :-1])
+
+
 def test_ranges_are_those_of_the_clean_network() -> None:
     backbone, images = tiny_resnet().eval(), torch.rand(8, 1, 8, 8)
     ranges = plausible_ranges(backbone, images, [{}, {"bits": 8}], margin=0.0)

@@ -1,8 +1,12 @@
+import os
+import signal
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from penstock.hardware.noise import SMALL, quantiles, standard_normal, uniform
+from penstock.hardware.noise import BLOCK, SMALL, quantiles, standard_normal, uniform
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -33,6 +37,34 @@ def test_a_seed_decides_and_each_call_is_fresh() -> None:
     first, second = standard_normal(like, rng), standard_normal(like, rng)
     assert not torch.equal(first, second)
     assert torch.equal(first, standard_normal(like, seeded()))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_do_not_change_what_is_drawn() -> None:
+    like = torch.empty(2 * BLOCK + 1000)
+    by_two = standard_normal(like, seeded())
+    torch.set_num_threads(1)
+    assert torch.equal(by_two, standard_normal(like, seeded()))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_forked_process_draws_too() -> None:
+    like = torch.empty(2 * BLOCK)
+    standard_normal(like, seeded())  # starts threads, which are not forked
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits for them
+        drawn = standard_normal(like, seeded())
+        os._exit(0 if len(drawn) == len(like) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_layout_is_kept() -> None:
