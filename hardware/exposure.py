@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from penstock.backbones import InputError, Run, RunAt
+from penstock.backbones import Backbone, InputError, Run, RunAt
 from penstock.hardware.machine import Machine
 from penstock.hardware.through import through
 
@@ -34,7 +34,7 @@ class Exposure:
     steps: int = 0
     """Moves in so many equal stairs; 0 moves a little at each step."""
     others: Mapping[str, float] = field(default_factory=dict)
-    """Where the machine's other knobs stand; unnamed ones stand at full."""
+    """Where other knobs stand, of the machine or of all blocks; unnamed ones stand at full."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.until <= 1 or self.steps < 0:
@@ -50,17 +50,23 @@ class Exposure:
             moved = int(moved * self.steps) / self.steps
         return float(self.start + (self.stop - self.start) * moved)
 
-    def run_at(self, machine: Machine) -> RunAt:
+    def run_at(self, machine: Machine, backbone: Backbone | None = None) -> RunAt:
         """For `fit`: blocks run on a machine that has those knobs.
 
+        Args:
+            machine: has the knob that moves.
+            backbone: has the others that the machine lacks, as in {"bits": 8}; a fit that turns
+                those itself (`full_share` below 1) goes before.
+
         Raises:
-            InputError: if it lacks one of them.
+            InputError: if they lack one of them.
         """
-        known = [knob.name for knob in machine.knobs]
-        for name in (self.knob, *self.others):
+        own = [knob.name for knob in machine.knobs]
+        blocks = [knob.name for knob in backbone.knobs] if backbone is not None else []
+        for name, known in ((self.knob, own), *((name, own + blocks) for name in self.others)):
             if name not in known:
                 raise InputError(
-                    f"this machine has the knobs {', '.join(known) or 'none'}, got an exposure of "
+                    f"there are the knobs {', '.join(known) or 'none'}, got an exposure of "
                     f"{name!r}; name one of them"
                 )
 

@@ -58,7 +58,7 @@ def run(arguments: Arguments) -> None:
     if experiment.backbone.weights is None:
         check_fit(fresh, data, experiment.fitting)
         if experiment.exposure is not None:
-            experiment.exposure.run_at(machine)
+            experiment.exposure.run_at(machine, fresh)
 
     here = make_run(folder, experiment, arguments.seed, resume=arguments.resume)
     print(f"run folder: {here.folder}", file=sys.stderr)
@@ -120,7 +120,7 @@ def put_backbone(here: Run, backbone: Backbone, data: Data, *, resume: bool) -> 
     run_at: RunAt = exactly_at
     about = ""
     if exposure is not None:
-        run_at = exposure.run_at(build_machine(here.experiment.machine))
+        run_at = exposure.run_at(build_machine(here.experiment.machine), backbone)
         about = f"{exposure} on {here.experiment.machine}"
     fit(
         backbone,

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from penstock.backbones import Backbone, Data, Run, load, load_data, resnet
+from penstock.backbones import Backbone, Data, load, load_data, resnet
 from penstock.backbones.training import Fitting, fit
-from penstock.hardware import BitErrors, Exposure, build_machine, plausible_ranges, through
+from penstock.hardware import BitErrors, Exposure, build_machine, plausible_ranges
 from penstock.scripts.guard import guarded
 
 CLEAN = Fitting(
@@ -41,7 +41,7 @@ BOOSTED = Fitting(
 
 INT8 = {"bits": 8.0}
 
-RAMP = Exposure("bit_error_rate", start=0.0, stop=1e-2, until=0.6, steps=4)
+RAMP = Exposure("bit_error_rate", start=0.0, stop=1e-2, until=0.6, steps=4, others=INT8)
 """The paper raises the rate every two epochs; by how much is not public. [estimate]"""
 
 
@@ -53,6 +53,8 @@ class Arguments:
     """Folder with train.parquet and test.parquet, or the data set's name on the hub."""
     out: Path = Path("runs/boost")
     """Where checkpoints, TensorBoard events and the two networks go."""
+    chip: int | None = None
+    """Retrain on one chip, whose weak cells stay, instead of on a new one at every read."""
     seed: int = 0
     """Of everything."""
 
@@ -62,7 +64,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     data = load_data(arguments.data)
     clean = fitted(data, arguments.out / "clean", arguments.seed)
-    boosted(clean, data, arguments.out / "boosted", arguments.seed)
+    boosted(clean, data, arguments.out, arguments.chip, arguments.seed)
 
 
 def fitted(data: Data, folder: Path, seed: int) -> Backbone:
@@ -73,21 +75,22 @@ def fitted(data: Data, folder: Path, seed: int) -> Backbone:
     return fit(resnet(20), data, CLEAN, folder, seed=seed, resume=True)
 
 
-def boosted(backbone: Backbone, data: Data, folder: Path, seed: int) -> Backbone:
+def boosted(backbone: Backbone, data: Data, out: Path, chip: int | None, seed: int) -> Backbone:
     """Through errors of an 8-bit memory, what is implausible to the network as it was becoming 0.
 
-    The weights that learn are without errors; those that are read have new ones at every step, so
-    that the network does not learn one chip by heart.
+    The weights that learn are without errors. Those that are read have new ones at every step, so
+    that the network does not learn one chip by heart; but on one chip, that is what it may do.
     """
+    folder = out / ("boosted" if chip is None else f"boosted-chip-{chip}")
     if (folder / "backbone.safetensors").exists():
         return load(folder / "backbone.safetensors")
     images = data.train.take(range(256)).pixels / 255
-    memory = BitErrors(build_machine("edge"), plausible=plausible_ranges(backbone, images, [INT8]))
+    memory = BitErrors(
+        build_machine("edge"), chip=chip, plausible=plausible_ranges(backbone, images, [INT8])
+    )
 
-    def run_at(progress: float, rng: torch.Generator) -> Run:
-        return through(memory, rng, {**INT8, RAMP.knob: RAMP.value(progress)})
-
-    about = f"{RAMP} at 8 bits, from a network without errors"
+    run_at = RAMP.run_at(memory, backbone)
+    about = f"{RAMP} on {memory}, from a network without errors"
     return fit(backbone, data, BOOSTED, folder, seed=seed, resume=True, run_at=run_at, about=about)
 
 

@@ -24,9 +24,23 @@ def test_a_knob_that_the_machine_lacks_is_named() -> None:
         Exposure("dram_v", 1.3, 1.0).run_at(build_machine("analog"))
 
 
-def test_the_other_knobs_are_the_machines_too() -> None:
-    with pytest.raises(InputError, match="got an exposure of 'vote'"):
-        Exposure("snr_db", 20, 0, others={"vote": 1}).run_at(build_machine("analog"))
+def test_the_other_knobs_are_known_too() -> None:
+    machine, network = build_machine("analog"), tiny_resnet()
+    with pytest.raises(InputError, match=r"votes, exit, .*, got an exposure of 'vote'"):
+        Exposure("snr_db", 20, 0, others={"vote": 1}).run_at(machine, network)
+    with pytest.raises(InputError, match="knobs snr_db, votes, got an exposure of 'bits'"):
+        Exposure("bits", 32, 8).run_at(machine, network)
+
+
+def test_blocks_stand_where_the_exposure_says() -> None:
+    torch.manual_seed(0)
+    network, images = tiny_resnet().eval(), torch.rand(4, 1, 8, 8)
+    machine = build_machine("analog").ideal()
+    at = Exposure("snr_db", 20, 0, others={"bits": 4}).run_at(machine, network)
+    answers = network.answers(images, run=at(1.0, torch.Generator()))
+    rounded = network.answers(images, {"bits": 4}, stem={"bits": 4})
+    assert torch.equal(answers[2], rounded[2])
+    assert not torch.equal(answers[2], network.answers(images)[2])
 
 
 @pytest.mark.parametrize("until", [-0.1, 1.1])
