@@ -1,5 +1,7 @@
 """The console command `penstock`; each subcommand is a file that is imported when it is called."""
 
+import os
+import signal
 import sys
 from importlib import import_module
 
@@ -18,19 +20,30 @@ COMMANDS = {
 
 def main() -> None:
     """Run a subcommand; bad input ends in one sentence and exit status 2."""
-    name, *rest = sys.argv[1:] or ["--help"]
+    try:
+        status = run(*(sys.argv[1:] or ["--help"]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has gone, as in `penstock list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)
+
+
+def run(name: str, *rest: str) -> int:
+    """Run a subcommand by its name, and say its exit status."""
     if name in ("-h", "--help"):
         print(usage())
-        return
+        return 0
     if name not in COMMANDS:
         print(f"penstock: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     if name == "list":
         # Apart from the others, because it answers at once: no torch is imported.
         import_module("penstock.scripts.list").show()
-        return
+        return 0
     sys.path.append(".")
-    sys.exit(import_module("penstock.scripts.guard").call(name, rest))
+    status: int = import_module("penstock.scripts.guard").call(name, rest)
+    return status
 
 
 def usage() -> str:
