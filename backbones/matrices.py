@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor
 
 from penstock.backbones.block import Block
-from penstock.backbones.product import Product, run_block
+from penstock.backbones.product import Product
+from penstock.backbones.traced import traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,6 @@ class Matrix:
         return self.columns * self.vectors
 
 
-_known: WeakKeyDictionary[Block, dict[Any, tuple[Matrix, ...]]] = WeakKeyDictionary()
-
-
 def matrices(
     block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]
 ) -> tuple[Matrix, ...]:
@@ -55,37 +51,18 @@ def matrices(
         setting: of its knobs, in numbers.
         shape: of an input.
     """
-    key = (tuple(sorted(setting.items())), shape)
-    known = _known.setdefault(block, {})
-    if key not in known:
-        known[key] = _matrices(block, setting, shape)
-    return known[key]
+    return traced(block, setting, shape, _matrix)
 
 
-def _matrices(
-    block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]
-) -> tuple[Matrix, ...]:
-    found = []
-
-    def note(product: Product) -> Tensor:
-        z, weight = product.exact(), product.weight
-        found.append(
-            Matrix(
-                product.name,
-                rows=weight.values[0].numel(),
-                columns=len(weight.values),
-                vectors=z[0, 0].numel(),
-                taps=weight.values[0, 0].numel(),
-                inputs=product.x.values[0].numel(),
-                weight_bits=weight.bits,
-                activation_bits=product.x.bits,
-            )
-        )
-        return z
-
-    training, like = block.training, next(block.parameters(), torch.empty(0))
-    block.eval()
-    with torch.no_grad():
-        run_block(block, torch.zeros(1, *shape, device=like.device), setting, note)
-    block.train(training)
-    return tuple(found)
+def _matrix(product: Product, z: Tensor) -> Matrix:
+    weight = product.weight
+    return Matrix(
+        product.name,
+        rows=weight.values[0].numel(),
+        columns=len(weight.values),
+        vectors=z[0, 0].numel(),
+        taps=weight.values[0, 0].numel(),
+        inputs=product.x.values[0].numel(),
+        weight_bits=weight.bits,
+        activation_bits=product.x.bits,
+    )

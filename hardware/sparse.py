@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, final, get_args
-from weakref import WeakKeyDictionary
+from typing import final, get_args
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, InputError, Knob, Product, Setting, restrict, run_block
+from penstock.backbones import Block, InputError, Knob, Product, Setting, restrict
 from penstock.backbones.knob import numbers
+from penstock.backbones.traced import traced
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.sparse_loop import Kernel, Loop, Mode, cycles, most_cycles
@@ -124,7 +124,7 @@ class Sparse(Machine):
 
     def _most(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         own = numbers(restrict(setting, block))
-        each = _kernels(block, own, shape)
+        each = traced(block, own, shape, _kernel)
         return self._paid(sum(most_cycles(kernel, self._loop(bits)) for kernel, bits in each))
 
     def _paid(self, spent: Tensor | int) -> Cost:
@@ -150,29 +150,6 @@ def _watched(product: Product, job: Job) -> tuple[Tensor, Tensor, Tensor]:
     return z, *(seen or [given])[0]
 
 
-_known: Final[WeakKeyDictionary[Block, dict[Any, tuple[tuple[Kernel, int], ...]]]] = (
-    WeakKeyDictionary()
-)
-
-
-def _kernels(
-    block: Block, setting: Mapping[str, float], shape: tuple[int, ...]
-) -> tuple[tuple[Kernel, int], ...]:
-    """The shape and the bits of each product of a block, found once by running it on zeros."""
-    key = (tuple(sorted(setting.items())), shape)
-    known = _known.setdefault(block, {})
-    if key in known:
-        return known[key]
-    found = []
-
-    def note(product: Product) -> Tensor:
-        z = product.exact()
-        found.append((kernel_of(product.x.values, product.weight.values, z), product.weight.bits))
-        return z
-
-    training, like = block.training, next(block.parameters(), torch.empty(0))
-    block.eval()
-    with torch.no_grad():
-        run_block(block, torch.zeros(1, *shape, device=like.device), setting, note)
-    block.train(training)
-    return known.setdefault(key, tuple(found))
+def _kernel(product: Product, z: Tensor) -> tuple[Kernel, int]:
+    """The shape of a product, and its bits."""
+    return kernel_of(product.x.values, product.weight.values, z), product.weight.bits
