@@ -7,7 +7,7 @@ takes about 40 minutes on one core; killed, both go on from their last epoch. ed
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -55,6 +55,10 @@ class Arguments:
     """Where checkpoints, TensorBoard events and the two networks go."""
     chip: int | None = None
     """Retrain on one chip, whose weak cells stay, instead of on a new one at every read."""
+    depth: int = 20
+    """Layers of the network."""
+    epochs: int | None = None
+    """Instead of each recipe's."""
     seed: int = 0
     """Of everything."""
 
@@ -63,35 +67,43 @@ def main() -> None:
     """Fit, retrain."""
     arguments = tyro.cli(Arguments)
     data = load_data(arguments.data)
-    clean = fitted(data, arguments.out / "clean", arguments.seed)
-    boosted(clean, data, arguments.out, arguments.chip, arguments.seed)
+    boosted(fitted(data, arguments), data, arguments)
 
 
-def fitted(data: Data, folder: Path, seed: int) -> Backbone:
+def fitted(data: Data, arguments: Arguments) -> Backbone:
     """Without errors, in floating point."""
+    folder = arguments.out / "clean"
     if (folder / "backbone.safetensors").exists():
         return load(folder / "backbone.safetensors")
-    torch.manual_seed(seed)
-    return fit(resnet(20), data, CLEAN, folder, seed=seed, resume=True)
+    torch.manual_seed(arguments.seed)
+    recipe, fresh = lasting(CLEAN, arguments), resnet(arguments.depth)
+    return fit(fresh, data, recipe, folder, seed=arguments.seed, resume=True)
 
 
-def boosted(backbone: Backbone, data: Data, out: Path, chip: int | None, seed: int) -> Backbone:
+def boosted(backbone: Backbone, data: Data, arguments: Arguments) -> Backbone:
     """Through errors of an 8-bit memory, what is implausible to the network as it was becoming 0.
 
     The weights that learn are without errors. Those that are read have new ones at every step, so
     that the network does not learn one chip by heart; but on one chip, that is what it may do.
     """
-    folder = out / ("boosted" if chip is None else f"boosted-chip-{chip}")
+    chip, seed = arguments.chip, arguments.seed
+    folder = arguments.out / ("boosted" if chip is None else f"boosted-chip-{chip}")
     if (folder / "backbone.safetensors").exists():
         return load(folder / "backbone.safetensors")
-    images = data.train.take(range(256)).pixels / 255
+    images = data.train.pixels[:256] / 255
     memory = BitErrors(
         build_machine("edge"), chip=chip, plausible=plausible_ranges(backbone, images, [INT8])
     )
 
     run_at = RAMP.run_at(memory, backbone)
     about = f"{RAMP} on {memory}, from a network without errors"
-    return fit(backbone, data, BOOSTED, folder, seed=seed, resume=True, run_at=run_at, about=about)
+    recipe = lasting(BOOSTED, arguments)
+    return fit(backbone, data, recipe, folder, seed=seed, resume=True, run_at=run_at, about=about)
+
+
+def lasting(recipe: Fitting, arguments: Arguments) -> Fitting:
+    """The recipe, or a shorter one."""
+    return replace(recipe, epochs=arguments.epochs) if arguments.epochs else recipe
 
 
 if __name__ == "__main__":

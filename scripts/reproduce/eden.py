@@ -101,7 +101,7 @@ def main() -> None:
 
 def corrected(dram: Dram, backbone: Backbone, data: Data) -> Dram:
     """The memory with the plausible ranges of a network."""
-    images = data.train.take(range(256)).pixels / 255
+    images = data.train.pixels[:256] / 255
     return replace(dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
 
 
