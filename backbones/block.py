@@ -56,7 +56,7 @@ class Block(nn.Module, ABC):
         above = (below + 1).clamp(max=len(grid) - 1)
         gap = (grid[above] - grid[below]).clamp(min=torch.finfo(value.dtype).tiny)
         share = ((value - grid[below]) / gap).clamp(0, 1)
-        share = share.view(-1, *[1] * (x.dim() - 1))
+        share = share.view(-1, *[1] * (each[0].dim() - 1))
         if len(each) == 2:
             return torch.lerp(each[0], each[1], share)
         outputs, lane = torch.stack(each), torch.arange(len(x), device=x.device)

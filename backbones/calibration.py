@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.backbones.backbone import Backbone, Run, run_exactly
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.knob import BITS, FULL, RUN, WIDTH, Setting
 from penstock.backbones.normalization import ImageNorm, SettingNorm
 from penstock.backbones.precision import LOW_BITS, Convolution, best_step
@@ -74,12 +75,10 @@ def calibrate_steps(backbone: Backbone, images: Tensor) -> None:
 
     layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
-    training = backbone.training
-    backbone.eval()
     try:
-        backbone.answers(images, FULL)
+        with evaluating(backbone):
+            backbone.answers(images, FULL)
     finally:
-        backbone.train(training)
         for hook in hooks:
             hook.remove()
 

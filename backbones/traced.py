@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones.block import Block
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.product import Product, run_block
 
 Description = TypeVar("Description")
@@ -40,9 +41,8 @@ def traced(
         found.append(describe(product, z))
         return z
 
-    training, like = block.training, next(block.parameters(), torch.empty(0))
-    block.eval()
-    with torch.no_grad():
-        run_block(block, torch.zeros(1, *shape, device=like.device), setting, note)
-    block.train(training)
+    like = next(block.parameters(), torch.empty(0))
+    zeros = torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
+    with torch.no_grad(), evaluating(block):
+        run_block(block, zeros, setting, note)
     return known.setdefault(key, tuple(found))

@@ -26,6 +26,7 @@ from penstock.backbones.calibration import calibrate_steps, measure_images, reca
 from penstock.backbones.checkpoint import restore, write_checkpoint
 from penstock.backbones.data import Data, Images
 from penstock.backbones.errors import InputError
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.fitting import Fitting, one_cycle, side
 from penstock.backbones.knob import FULL, Setting
 from penstock.backbones.normalization import SettingNorm
@@ -154,16 +155,14 @@ def accuracies(
     run: Run = run_exactly,
 ) -> dict[int, float]:
     """Share of right answers of every head: {block index: accuracy}; arguments as of `answers`."""
-    training = backbone.training
-    backbone.eval()
     right: dict[int, int] = {}
-    for start in range(0, len(images), 500):
-        batch = _floats(images.pixels[start : start + 500].to(device))
-        labels = images.labels[start : start + 500].to(device)
-        for index, logits in backbone.answers(batch, settings, stem=stem, run=run).items():
-            hits = int((logits.argmax(dim=1) == labels).sum())
-            right[index] = right.get(index, 0) + hits
-    backbone.train(training)
+    with evaluating(backbone):
+        for start in range(0, len(images), 500):
+            batch = _floats(images.pixels[start : start + 500].to(device))
+            labels = images.labels[start : start + 500].to(device)
+            for index, logits in backbone.answers(batch, settings, stem=stem, run=run).items():
+                hits = int((logits.argmax(dim=1) == labels).sum())
+                right[index] = right.get(index, 0) + hits
     return {index: hits / len(images) for index, hits in right.items()}
 
 

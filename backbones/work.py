@@ -1,17 +1,21 @@
 """What a block under a setting asks of any machine, counted by running it once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from penstock.backbones.block import Block
+from penstock.backbones.errors import InputError
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.knob import Setting
 
 
@@ -47,6 +51,7 @@ def work(block: Block, setting: Setting, shape: tuple[int, ...]) -> Work:
     block, setting and shape.
 
     Raises:
+        InputError: if the block has a layer whose multiplications cannot be counted.
         ValueError: if the setting holds a mask, which leaves no work out.
     """
     if any(isinstance(value, Tensor) for value in setting.values()):
@@ -60,11 +65,8 @@ def work(block: Block, setting: Setting, shape: tuple[int, ...]) -> Work:
 
 def _count(block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]) -> Work:
     like = next(block.parameters(), torch.empty(0))
-    training = block.training
-    block.eval()
-    with torch.no_grad(), _Counter() as counter:
-        block(torch.zeros(1, *shape, device=like.device), setting)
-    block.train(training)
+    with _in_single_steps(), evaluating(block), _Counter() as counter:
+        block(torch.zeros(1, *shape, device=like.device, dtype=like.dtype), setting)
     bits = int(setting.get("bits", 32))
     return Work(
         macs=counter.macs,
@@ -74,6 +76,30 @@ def _count(block: Block, setting: Mapping[str, Any], shape: tuple[int, ...]) -> 
         weight_bits=bits,
         activation_bits=bits,
     )
+
+
+@contextmanager
+def _in_single_steps() -> Iterator[None]:
+    """Without the ways in which torch runs several products as one, where none can be counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # In inference mode torch hands convolutions and linear layers on as a whole.
+        with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+_UNCOUNTABLE: Final = {
+    torch.ops.aten.lstm,
+    torch.ops.aten.gru,
+    torch.ops.aten.rnn_tanh,
+    torch.ops.aten.rnn_relu,
+    torch.ops.aten.mkldnn_rnn_layer,
+    torch.ops.aten._cudnn_rnn,
+    torch.ops.aten.miopen_rnn,
+}
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -87,6 +113,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
+        if function.overloadpacket in _UNCOUNTABLE:
+            raise InputError(
+                "the multiplications of torch's recurrent layers cannot be counted, as they run in "
+                f"one piece, got {function.overloadpacket}; write the block with nn.LSTMCell, "
+                "nn.GRUCell or nn.RNNCell"
+            )
         count = flop_registry.get(function.overloadpacket)
         if count is not None:
             operands = [a for a in args if isinstance(a, Tensor) and a.dim() >= 2]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import RUN, Backbone, Block, InputError, Knob, every_setting
+from penstock.backbones.evaluating import evaluating
 from penstock.hardware import RESOURCES, Cost, Machine
 
 SLACK: Final = 1e-9
@@ -258,14 +259,12 @@ def _same_work(
 
 def activation_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
     """The shape (C, H, W) before each block, and after the last: found by running it once."""
-    training = backbone.training
-    backbone.eval()
-    device = next(backbone.parameters()).device
-    with torch.no_grad():
-        x = backbone.stem(torch.zeros(1, *backbone.shape, device=device), {})
+    like = next(backbone.parameters())
+    zeros = torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
+    with torch.no_grad(), evaluating(backbone):
+        x = backbone.stem(zeros, {})
         shapes = [tuple(x.shape[1:])]
         for index in range(backbone.depth):
             x = backbone.block(index)(x, {})
             shapes.append(tuple(x.shape[1:]))
-    backbone.train(training)
     return shapes

@@ -4,7 +4,7 @@ Letters: `O, I` outputs and inputs of a layer, `k` kernel.
 """
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -134,13 +134,14 @@ def _draws(chip: int, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor
     return torch.randn(2, *shape, generator=rng), torch.randn(2, *shape, generator=rng)
 
 
-@cache
-def _chip(path: str) -> dict[str, Tensor]:
+@lru_cache(8)
+def _chip(path: str, changed_ns: int) -> dict[str, Tensor]:
     return read_tensors(path)[0]
 
 
 def _saved(name: str, path: str) -> _Pair:
-    tensors = _chip(path)
+    there = Path(path)
+    tensors = _chip(path, there.stat().st_mtime_ns if there.exists() else 0)
     if any(f"{name}.{part}" not in tensors for part in PARTS):
         raise InputError(
             f"{path} should hold the cells of the layer {name!r}, and does not; program the chip "

@@ -34,7 +34,7 @@ class Dram(Machine):
 
         energy  = weight bytes * (read * s + io) + input bytes * ((read + write) * s + 2 io)
                   + standby * s * latency,  with s = (V / nominal V)^2
-        latency = the inner machine's
+        latency = the inner machine's, so what adds seconds (arrays) stands inside of this one
 
     on top of what the inner machine charges, whose own price of the memory should be 0. Every
     input map counts as written once and read once, by the block that reads it; one that fits into
@@ -98,7 +98,12 @@ class Dram(Machine):
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
-        """`dram_v` in steps of 25 mV, and those of the inner machine."""
+        """`dram_v` in steps of 25 mV, and those of the inner machine.
+
+        Where `volts` says where all weights and inputs lie, nothing is left for `dram_v`.
+        """
+        if {WEIGHT, INPUT} <= self.volts.keys():
+            return self.inner.knobs
         return Knob("dram_v", self.voltage_curve.choices_v(self.nominal_v)), *self.inner.knobs
 
     def reset(self, n: int, rng: torch.Generator) -> State:
@@ -161,21 +166,28 @@ class Dram(Machine):
     def _with_memory(
         self, cost: Cost, block: Block, setting: Setting, shape: tuple[int, ...]
     ) -> Cost:
-        moved_j = 0.0
+        moved_j, highest_v = 0.0, 0.0  # standing by takes the voltage of the data that need most
         if block.name != POLICY:
-            each = matrices(block, numbers(restrict(setting, block)), shape)
-            moved_j = sum(self._moved_j(matrix, setting) for matrix in each)
-        scale = (self._chosen_v(setting) / self.nominal_v) ** 2
-        standby_j = self.standby_w * scale * cost.latency_s
-        return replace(cost, energy_j=cost.energy_j + moved_j + standby_j)
+            for matrix in matrices(block, numbers(restrict(setting, block)), shape):
+                weight_v, input_v = self._volts(matrix.name, setting)
+                moved_j += self._weight_j(matrix, weight_v)
+                highest_v = max(highest_v, weight_v)
+                if matrix.inputs * matrix.activation_bits / 8 > self.sram_bytes:
+                    moved_j += self._input_j(matrix, input_v)
+                    highest_v = max(highest_v, input_v)
+        standby_w = self.standby_w * self._scale(highest_v or self._chosen_v(setting))
+        return replace(cost, energy_j=cost.energy_j + moved_j + standby_w * cost.latency_s)
 
-    def _moved_j(self, matrix: Matrix, setting: Setting) -> float:
-        """Energy of the weights and inputs of a layer, for one lane."""
-        weight, x = ((v / self.nominal_v) ** 2 for v in self._volts(matrix.name, setting))
-        weight_bytes = matrix.rows * matrix.columns * matrix.weight_bits / 8
-        input_bytes = matrix.inputs * matrix.activation_bits / 8
-        energy_j = weight_bytes * (self.read_j_per_byte * weight + self.io_j_per_byte)
-        if input_bytes > self.sram_bytes:
-            core_j = (self.read_j_per_byte + self.write_j_per_byte) * x
-            energy_j += input_bytes * (core_j + 2 * self.io_j_per_byte)
-        return energy_j
+    def _weight_j(self, matrix: Matrix, volts: float) -> float:
+        """Energy of the weights of a layer, for one lane."""
+        count = matrix.rows * matrix.columns * matrix.weight_bits / 8
+        return count * (self.read_j_per_byte * self._scale(volts) + self.io_j_per_byte)
+
+    def _input_j(self, matrix: Matrix, volts: float) -> float:
+        """Energy of the inputs of a layer, written and read once, for one lane."""
+        count = matrix.inputs * matrix.activation_bits / 8
+        core_j = (self.read_j_per_byte + self.write_j_per_byte) * self._scale(volts)
+        return count * (core_j + 2 * self.io_j_per_byte)
+
+    def _scale(self, volts: float) -> float:
+        return (volts / self.nominal_v) ** 2

@@ -24,6 +24,7 @@ from penstock.backbones import (
     restrict,
     run_block,
 )
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.training import accuracies
 from penstock.hardware.bit_errors import BitErrors
 from penstock.hardware.cost import Cost
@@ -197,8 +198,6 @@ def data_types(backbone: Backbone, setting: Setting = FULL) -> dict[str, float]:
     def run(block: Block, x: Tensor, own: Setting) -> Tensor:
         return run_block(block, x, restrict(own, block), perform)
 
-    training = backbone.training
-    backbone.eval()
-    backbone.answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
-    backbone.train(training)
+    with evaluating(backbone):
+        backbone.answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
     return sizes

@@ -8,13 +8,16 @@ import torch
 
 from penstock.backbones import Block
 
-_known: WeakKeyDictionary[Block, tuple[tuple[int, ...], str]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Block, tuple[tuple[tuple[int, int, float], ...], str]] = (
+    WeakKeyDictionary()
+)
 
 
 def fingerprint(block: Block) -> str:
     """Of a block's type and weights; remembered until a weight is changed."""
     tensors = block.state_dict(keep_vars=True)
-    changes = tuple(tensor._version for tensor in tensors.values())
+    # A sum, too, as what is done to `.data` is no change to torch.
+    changes = tuple((t._version, t.data_ptr(), t.detach().sum().item()) for t in tensors.values())
     known = _known.get(block)
     if known is None or known[0] != changes:
         parts = [type(block).__name__.encode()]

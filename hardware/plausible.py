@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import FULL, Backbone, Block, Product, Setting, restrict, run_block
+from penstock.backbones.evaluating import evaluating
 from penstock.hardware.reading import INPUT, WEIGHT
 
 
@@ -43,9 +44,7 @@ def plausible_ranges(
     def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
         return run_block(block, x, restrict(setting, block), perform)
 
-    training = backbone.training
-    backbone.eval()
-    for setting in settings:
-        backbone.answers(images, setting, stem=setting, run=run)
-    backbone.train(training)
+    with evaluating(backbone):
+        for setting in settings:
+            backbone.answers(images, setting, stem=setting, run=run)
     return ranges

@@ -53,6 +53,22 @@ class Scale(Block):
         return x * setting.get("scale", self.knobs[0].full)
 
 
+@final
+class Mean(Block):
+    """Scales the means over an image: what comes out has fewer dimensions."""
+
+    knobs = (Knob("scale", (1, 2)),)
+
+    def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:
+        return x.mean(dim=(2, 3)) * setting.get("scale", 2)
+
+
+def test_a_mask_is_shaped_as_what_comes_out() -> None:
+    block, x = Mean(), torch.rand(LANES, 4, 5, 6)
+    mixed = block(x, {"scale": torch.linspace(1, 2, LANES)})
+    torch.testing.assert_close(mixed, x.mean(dim=(2, 3)) * torch.linspace(1, 2, LANES).view(-1, 1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_is_the_same_as_numbers_and_as_masks(kind: str) -> None:
     block, x = made(kind)

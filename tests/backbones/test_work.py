@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from penstock.backbones import BITS, WIDTH, Block, Work, resnet, work
+from penstock.backbones import BITS, WIDTH, Block, InputError, Work, resnet, work
+from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.resnet import BasicBlock, Head, Stem
 
 
@@ -132,6 +134,49 @@ def test_counting_leaves_no_trace() -> None:
     assert block.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in block.state_dict().items())
     assert all(parameter.grad is None for parameter in block.parameters())
+
+
+def test_counting_thaws_nothing() -> None:
+    block = identity().train()
+    frozen = next(part for part in block.modules() if isinstance(part, SettingNorm)).eval()
+    work(block, {}, (4, 5, 6))
+    assert block.training and not frozen.training
+
+
+class Holding(Block):
+    """A layer of torch over tokens, the image's columns."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:
+        y = self.layer(x.flatten(2))
+        out: Tensor = y[0] if isinstance(y, tuple) else y
+        return out.view_as(x)
+
+
+def test_inference_mode_counts_the_same() -> None:
+    with torch.inference_mode():
+        counted = work(identity(), {}, (4, 5, 6))
+    assert counted == work(identity(), {}, (4, 5, 6))
+    assert counted.macs == 2 * 144 * 30
+
+
+def test_attention_in_one_piece_by_hand() -> None:
+    # 4 tokens of 6: attention 4 products with 6x6 weights, 4 * 4 * 36 = 576, and two of tokens with
+    # tokens, 2 * 4 * 4 * 6 = 192; behind it 6 -> 10 -> 6, 4 * 120 = 480.
+    layer = nn.TransformerEncoderLayer(6, 2, 10, batch_first=True)
+    assert work(Holding(layer), {}, (4, 2, 3)).macs == 576 + 192 + 480
+
+
+def test_what_cannot_be_counted_is_said() -> None:
+    with pytest.raises(InputError, match="recurrent layers cannot be counted"):
+        work(Holding(nn.LSTM(6, 6, batch_first=True)), {}, (4, 2, 3))
+
+
+def test_halves_are_counted_too() -> None:
+    assert work(identity().half(), {}, (4, 5, 6)).macs == 2 * 144 * 30
 
 
 def test_mask_leaves_no_work_out() -> None:

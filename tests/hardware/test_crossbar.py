@@ -70,6 +70,15 @@ def test_a_chip_is_saved_and_restored(network: Backbone, tmp_path: Path) -> None
     torch.testing.assert_close(logits(restored, network), before, atol=0.2, rtol=0.2)
 
 
+def test_a_chip_that_was_programmed_again_is_read_again(network: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "chip.safetensors"
+    chip = Crossbar(INNER, cell="reram_1d", chip=str(path))
+    save_chip(path, network, device("reram_1d"), chip=5)
+    before = logits(chip, network)
+    save_chip(path, network, device("reram_1d"), chip=6)
+    assert not torch.equal(logits(chip, network), before)
+
+
 def test_a_chip_without_that_layer_is_refused(network: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "chip.safetensors"
     save_chip(path, tiny_resnet(), device("pcm"))

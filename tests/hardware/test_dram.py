@@ -116,9 +116,16 @@ def test_maps_that_fit_on_the_chip_cost_nothing_here(dram: Dram) -> None:
 
 def test_partitions_have_voltages_of_their_own(dram: Dram) -> None:
     split = replace(dram, volts={"blocks.0.convolution.weight": 0.5, "input": 0.75})
-    # weights 54 * (10 * 0.25 + 5) = 405, inputs 32 * (30 * 0.5625 + 10) = 860; standby as before
-    price = split.price(BLOCK, {"bits": 8}, SHAPE)
-    assert price.energy_j == pytest.approx(1968 + 405 + 860 + 22.75)
+    # weights 54 * (10 * 0.25 + 5) = 405, inputs 32 * (30 * 0.5625 + 10) = 860; standing by takes
+    # the higher of both voltages, 22.75 * 0.5625, whatever the knob says.
+    for setting in ({"bits": 8}, {"bits": 8, "dram_v": 0.5}):
+        price = split.price(BLOCK, setting, SHAPE)
+        assert price.energy_j == pytest.approx(1968 + 405 + 860 + 22.75 * 0.5625)
+
+
+def test_no_knob_is_left_where_all_data_have_a_voltage(dram: Dram) -> None:
+    assert not replace(dram, volts={"weight": 0.5, "input": 0.75}).knobs
+    assert [k.name for k in replace(dram, volts={"weight": 0.5}).knobs] == ["dram_v"]
 
 
 def test_less_voltage_never_costs_more(dram: Dram) -> None:
