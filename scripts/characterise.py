@@ -1,14 +1,14 @@
 """`penstock characterise`: the bit errors that a network bears, and the DRAM voltages for it."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from penstock.backbones import Backbone, InputError, load, load_data, shipped
+from penstock.backbones import InputError, load_data
 from penstock.hardware import Dram, build_machine, plausible_ranges
 from penstock.hardware.eden import accuracy, coarse, fine, spent
+from penstock.scripts.run import open_backbone
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Characterise, print."""
-    backbone, data = _open(arguments.backbone), load_data(arguments.data, seed=arguments.seed)
+    backbone, data = (
+        open_backbone(arguments.backbone),
+        load_data(arguments.data, seed=arguments.seed),
+    )
     dram = build_machine(arguments.machine)
     if not isinstance(dram, Dram):
         raise InputError(
@@ -80,7 +83,3 @@ def run(arguments: Arguments) -> None:
         own_v = curve.lowest_v(more)
         if own_v < lowest_v:
             print(f'"{name}" = {own_v:g}  # {more:.1e}')
-
-
-def _open(name: str) -> Backbone:
-    return load(Path(name)) if name.endswith(".safetensors") else shipped(name)

@@ -79,14 +79,14 @@ def main() -> None:
         for name, folder in folders.items()
     }
     plain = networks["plain"]
-    memory = corrected(dram, plain, data).at_rate(0.0)
-    claims, notes = floats(study, plain, corrected(dram, plain, data))
+    there = corrected(dram, plain, data)
+    memory = there.at_rate(0.0)
+    claims, notes = floats(study, plain, there)
     bears = {}
     for name in ("plain", "boosted"):
         network = networks[name]
         notes += table(name, network, memory, study)
         found = borne(study, network, memory, plain)
-        there = corrected(dram, plain, data)
         claims += savings(study, name, network, there, found, plain, notes)
         target = right(plain, study.chosen_on, INT8) - 0.02
         bears[name] = coarse(network, study.chosen_on, memory, target, INT8, seeds=study.seeds)

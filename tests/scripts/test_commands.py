@@ -38,6 +38,11 @@ def test_a_reader_that_leaves_is_no_mistake() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_the_page_of_results_is_drawn_from_their_records() -> None:
+    root = Path(__file__).parents[2] / "docs"
+    assert (root / "results.md").read_text() == draw(root / "results")
+
+
 def test_help_and_unknown_commands() -> None:
     assert "usage: penstock COMMAND" in penstock("--help").stdout
     wrong = penstock("trian")

@@ -30,6 +30,7 @@ def run(name: str, *options: str, folder: Path) -> subprocess.CompletedProcess[s
         ("cifar10_policy.py", ["."]),
         ("noisy_computation.py", ["mnist"]),
         ("eden.py", []),
+        ("boost.py", []),
         ("split.py", []),
         ("sparce.py", []),
     ],
@@ -54,6 +55,23 @@ def test_digits_are_recorded_from_runs(tiny: Path, tmp_path: Path) -> None:
         if gap["control"] in controls:
             assert controls[gap["control"]]["figure"] == pytest.approx(100 * gap["gap"])
     assert {"random", "time-sharing hull"} <= controls.keys()
+
+
+def test_an_erring_machine_is_judged_from_runs(tiny: Path, tmp_path: Path) -> None:
+    text = tiny.read_text().replace("bits = [8]", "bits = [8], votes = [1], snr_db = [10, 30]")
+    tiny.write_text('machine = "analog"\n' + text)
+    assert call("train", [str(tiny), "--out", str(tmp_path / "run")]) == 0
+    done = run("erring.py", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    claims = json.loads((tmp_path / "docs" / "results" / "erring.json").read_text())
+    controls = {claim["control"]: claim for claim in claims}
+    assert controls.keys() == {"uniform settings", "assignments block by block"}
+    for claim in claims:
+        low, high = claim["interval"]
+        assert low <= claim["figure"] <= high <= 100
+    page = (tmp_path / "docs" / "results" / "erring.md").read_text()
+    assert page.count("\n|") == 7
+    assert run("erring.py", "nowhere", folder=tmp_path).returncode == 2
 
 
 def test_noisy_computation_fits_judges_and_goes_on(tmp_path: Path) -> None:
