@@ -15,7 +15,7 @@ from penstock.backbones import InputError
 from penstock.backbones.prepared import Prepared, Way
 from penstock.envs import Lanes
 from penstock.envs.actions import strides
-from penstock.hardware import RESOURCES
+from penstock.hardware import RESOURCES, Cost, through
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Kit:
 
 def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit:
     """Taken out of an engine; the arguments are those of `Deployed`."""
+    if not price > 0:
+        raise InputError(f"the price that a policy sees is above 0, got {price}; raise it")
     _check(lanes)
     backbone, prices, stream = lanes.backbone, lanes.prices, lanes.stream
     settings, shapes = prices.settings, prices.shapes
@@ -83,6 +85,17 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
     )
 
 
+def _depends_on_data(lanes: Lanes) -> bool:
+    """Whether the full network costs an image something else than its price."""
+    image = lanes.images.pixels[:1].to(lanes.device).float() / 255
+    spent: list[Cost] = []
+    run = through(lanes.machine, torch.Generator(), lanes.prices.settings[-1], pay=spent.append)
+    with torch.no_grad():
+        lanes.backbone.answers(image, run=run)
+    found, priced = sum(spent, Cost()).rows().flatten(), lanes.full.rows().flatten()
+    return not torch.allclose(found, priced, rtol=1e-9, atol=0.0)
+
+
 def _check(lanes: Lanes) -> None:
     """Refuse what a bare network cannot know."""
     stream, machine = lanes.stream, lanes.machine
@@ -91,6 +104,8 @@ def _check(lanes: Lanes) -> None:
         (stream.inputs_per_episode > 1, "streams of several inputs"),
         (machine.knobs, "a machine with knobs of its own"),
         (machine.reset(1, torch.Generator()), "a machine with conditions"),
+        (machine.ideal() != machine, "a machine that errs"),
+        (_depends_on_data(lanes), "a machine whose costs depend on the image"),
     ):
         if found:
             raise InputError(

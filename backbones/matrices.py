@@ -13,22 +13,24 @@ from penstock.backbones.traced import traced
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One matrix of a block under a setting, and how often ONE input is multiplied by it."""
+    """A matrix of a block, or one for each group of channels, and how often ONE input meets it."""
 
     name: str
     """Of the layer, as in "blocks.3.first"."""
     rows: int
-    """Inputs of a matrix-vector product: channels in, times the taps of the kernel."""
+    """Inputs of a matrix-vector product: channels in of a group, times the taps of the kernel."""
     columns: int
-    """Outputs of it: channels out."""
+    """Outputs of all groups: channels out."""
     vectors: int
-    """Matrix-vector products of an input: the pixels of the output, or 1."""
+    """Matrix-vector products of an input: the pixels of the output, its tokens, or 1."""
     taps: int
     """Rows of one channel in: the area of the kernel."""
     inputs: int
     """Activations read, each counted once."""
     weight_bits: int
     activation_bits: int
+    groups: int = 1
+    """Of channels that are multiplied apart from each other."""
 
     @property
     def macs(self) -> int:
@@ -65,4 +67,5 @@ def _matrix(product: Product, z: Tensor) -> Matrix:
         inputs=product.x.values[0].numel(),
         weight_bits=weight.bits,
         activation_bits=product.x.bits,
+        groups=product.groups,
     )

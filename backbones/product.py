@@ -41,13 +41,14 @@ class Product:
     layer: nn.Module
     """Whose product it is."""
     x: Operand
-    """[n, I, H, W] or [n, I]."""
+    """[n, I, H, W]; or [n, I], of tokens [n, I, T]."""
     weight: Operand
-    """[O, I, k, k] or [O, I]: the part that is used, the first so many of each of the layer's."""
+    """[O, C, k, k] or [O, C]: the part that is used, the first so many of each of the layer's. C is
+    the I of a group."""
     stored: Tensor
     """The layer's whole weight, of which `weight` is that part."""
     multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    """(x, weight, bias [O] or None) -> [n, O, H', W'] or [n, O]."""
+    """(x, weight, bias [O] or None) -> [n, O, H', W'], [n, O] or [n, O, T]."""
     finish: Callable[[Tensor], Tensor]
     """Raw sums -> pre-activations, of the same shape."""
     scale: Tensor | None = None
@@ -56,6 +57,11 @@ class Product:
     """[O]: what `finish` adds, where that is to be folded into the product."""
     name: str = ""
     """Where the layer stands in its network, as in "blocks.3.first"; known while a block runs."""
+
+    @property
+    def groups(self) -> int:
+        """Of channels that are multiplied apart from each other."""
+        return self.x.values.shape[1] // self.weight.values.shape[1]
 
     def raw(self) -> Tensor:
         """The sums alone."""
@@ -131,11 +137,12 @@ class _Performing(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if function is perform:
-            (product,) = args
-        elif function in _PLAIN:
-            product = _PLAIN[function](self._block, *args, **(kwargs or {}))
-        else:
-            return function(*args, **(kwargs or {}))
+            return self._perform(*args)
+        if function in _PLAIN:
+            return _PLAIN[function](self._perform, self._block, *args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _perform(self, product: Product) -> Tensor:
         names = {module: name for name, module in self._block.named_modules()}
         own = names.get(product.layer, "")
         name = f"{self._block.name}.{own}" if own else self._block.name
@@ -150,22 +157,37 @@ def _owner(block: Block, weight: Tensor) -> nn.Module:
     return block
 
 
-def _plain_linear(block: Block, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    return Product(
+def _plain_linear(
+    by: Perform, block: Block, input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """The features of tokens [n, T, I] lie last; those of a product second."""
+
+    def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+    each = (-1, *[1] * (input.dim() - 2))
+    product = Product(
         _owner(block, weight),
-        Operand(input),
+        Operand(input.movedim(-1, 1)),
         Operand(weight),
         weight,
-        functional.linear,
-        (lambda raw: raw) if bias is None else lambda raw: raw + bias,
+        multiply,
+        (lambda raw: raw) if bias is None else lambda raw: raw + bias.view(each),
         shift=bias,
     )
+    return by(product).movedim(1, -1)
 
 
 def _plain_convolution(
-    block: Block, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **more: Any
-) -> Any:
-    return Product(
+    by: Perform,
+    block: Block,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **more: Any,
+) -> Tensor:
+    product = Product(
         _owner(block, weight),
         Operand(input),
         Operand(weight),
@@ -174,9 +196,10 @@ def _plain_convolution(
         (lambda raw: raw) if bias is None else lambda raw: raw + bias.view(-1, 1, 1),
         shift=bias,
     )
+    return by(product)
 
 
-_PLAIN: Final[Mapping[Any, Callable[..., Product]]] = {
+_PLAIN: Final[Mapping[Any, Callable[..., Tensor]]] = {
     functional.linear: _plain_linear,
     torch.conv2d: _plain_convolution,
 }

@@ -162,7 +162,7 @@ class Analog(Machine):
 
     def _draw(self, like: Tensor, rng: torch.Generator) -> Tensor:
         draw = standard_normal if self.distribution == "gauss" else uniform
-        return draw(like, rng)
+        return draw(like, rng).to(like.dtype)
 
     def _reads(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         """What the reads of a block cost one input."""

@@ -23,10 +23,11 @@ def array_cost(
     """Of one input through a block whose matrices lie in tiles of cells.
 
         energy  = reads * sum over matrices of vectors * (rows * columns * mac_j
-                  + row tiles * columns * adc_j + column tiles * rows * dac_j)
+                  + row tiles * columns * adc_j + groups * column tiles * rows * dac_j)
         latency = reads * sum over matrices of vectors * (read_s + columns_per_adc * adc_s)
 
-    Tiles work at the same time, vectors one after the other.
+    A tile holds whole channels of one group, with all taps of the kernel. Tiles work at the same
+    time, vectors one after the other.
 
     Args:
         block: of which the matrices are.
@@ -43,15 +44,21 @@ def array_cost(
     """
     energy_j = latency_s = 0.0
     for matrix in matrices(block, numbers(restrict(setting, block)), shape):
-        row_tiles = -(-matrix.rows // tile_rows)
-        column_tiles = -(-matrix.columns // tile_columns)
+        row_tiles = -(-matrix.rows // (channels_of_a_tile(tile_rows, matrix.taps) * matrix.taps))
+        columns = matrix.columns // matrix.groups
+        column_tiles = -(-columns // tile_columns)
         a_vector_j = (
             matrix.rows * matrix.columns * mac_j
             + row_tiles * matrix.columns * adc_j(output_bits)
-            + column_tiles * matrix.rows * dac_j(input_bits)
+            + matrix.groups * column_tiles * matrix.rows * dac_j(input_bits)
         )
-        shared = min(matrix.columns, columns_per_adc)
+        shared = min(columns, columns_per_adc)
         a_vector_s = read_s + shared * adc_s(output_bits, min(matrix.rows, tile_rows))
         energy_j += reads * matrix.vectors * a_vector_j
         latency_s += reads * matrix.vectors * a_vector_s
     return Cost(energy_j=energy_j, latency_s=latency_s)
+
+
+def channels_of_a_tile(tile_rows: int, taps: int) -> int:
+    """How many channels lie on the rows of a tile; a kernel with more taps is not cut."""
+    return max(1, tile_rows // taps)

@@ -64,7 +64,7 @@ def cells(
     if isinstance(chip, int):
         pair = _program(product.stored, product.name, device, chip, spread)
     else:
-        pair = _saved(product.name, chip)
+        pair = _saved(product.name, chip, product.stored.device)
     now = device.age(pair.programmed_us, pair.exponent, time_s)
     scale = pair.unit / device.g_max_us
     if compensated:
@@ -119,6 +119,7 @@ def _program(weight: Tensor, name: str, device: Device, chip: int, spread: float
     share = weight / unit
     target = torch.stack([share.clamp(min=0), (-share).clamp(min=0)])
     errors, drifts = _draws(chip, name, tuple(weight.shape))
+    errors, drifts = errors.to(weight.device), drifts.to(weight.device)
     return _Pair(
         target,
         device.program(target, errors, spread),
@@ -139,7 +140,7 @@ def _chip(path: str, changed_ns: int) -> dict[str, Tensor]:
     return read_tensors(path)[0]
 
 
-def _saved(name: str, path: str) -> _Pair:
+def _saved(name: str, path: str, device: torch.device) -> _Pair:
     there = Path(path)
     tensors = _chip(path, there.stat().st_mtime_ns if there.exists() else 0)
     if any(f"{name}.{part}" not in tensors for part in PARTS):
@@ -147,4 +148,4 @@ def _saved(name: str, path: str) -> _Pair:
             f"{path} should hold the cells of the layer {name!r}, and does not; program the chip "
             "with the network that is run on it (save_chip)"
         )
-    return _Pair(*(tensors[f"{name}.{part}"] for part in PARTS))
+    return _Pair(*(tensors[f"{name}.{part}"].to(device) for part in PARTS))

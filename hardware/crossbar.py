@@ -24,7 +24,7 @@ from penstock.backbones import (
     exact,
     run_block,
 )
-from penstock.hardware.arrays import array_cost
+from penstock.hardware.arrays import array_cost, channels_of_a_tile
 from penstock.hardware.chip import Cells, cells
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
@@ -139,16 +139,19 @@ class Crossbar(Machine):
         )
 
     def row_tiles(self, product: Product) -> list[slice]:
-        """The inputs of each row tile; a tile holds whole channels, with all taps of the kernel."""
+        """The channels of each row tile, counted within a group, with all taps of the kernel."""
         weight = product.weight.values
-        channels = max(1, self.tile_rows // weight[0, 0].numel())
+        channels = channels_of_a_tile(self.tile_rows, weight[0, 0].numel())
         return [slice(start, start + channels) for start in range(0, weight.shape[1], channels)]
 
     def sums(self, product: Product, held: Cells, by: Perform = exact) -> list[Tensor]:
         """What each row tile adds up without the noise of a read, before conversion."""
         x, weight = self._inputs(product), product.weight.values
         real = weight + (held.weight - weight).detach()
-        return [_tile(product, x[:, c], real[:, c], by) for c in self.row_tiles(product)]
+        return [
+            _tile(product, _of_groups(product, x, c), real[:, c], by)
+            for c in self.row_tiles(product)
+        ]
 
     def read(
         self, product: Product, by: Perform, bits: int, votes: int, rng: torch.Generator
@@ -161,7 +164,8 @@ class Crossbar(Machine):
             zip(self.row_tiles(product), self.sums(product, held, by), strict=True)
         ):
             # Cells and reads are independent of each other: variances add along a column.
-            variance = _tile(product, power[:, inputs], held.read_variance[:, inputs], exact)
+            squares = _of_groups(product, power, inputs)
+            variance = _tile(product, squares, held.read_variance[:, inputs], exact)
             noise = variance.clamp(min=0).sqrt()
             top = _spread(total) if ranges is None else total.new_tensor(ranges[number])
             for _ in range(votes):
@@ -236,6 +240,14 @@ def _tile(product: Product, x: Tensor, weight: Tensor, by: Perform) -> Tensor:
     """The bare sums of some inputs."""
     part = replace(product.with_values(x, weight), finish=_same, scale=None, shift=None)
     return by(part)
+
+
+def _of_groups(product: Product, x: Tensor, channels: slice) -> Tensor:
+    """These channels of every group of an input [n, I, ...]."""
+    if product.groups == 1:
+        return x[:, channels]
+    apart = x.reshape(len(x), product.groups, -1, *x.shape[2:])
+    return apart[:, :, channels].flatten(1, 2)
 
 
 def _spread(total: Tensor) -> Tensor:

@@ -41,11 +41,12 @@ def disturb(
         scope: see there.
         reference: see there.
     """
+    if z.numel() == 0:
+        return z
     lying = _lying(z)
     rows, lying_noise = (_rows(each, scope, reference) for each in (lying, _lying(noise)))
     found: Tensor = _Disturbed.apply(rows, lying_noise, share, kind)  # type: ignore[no-untyped-call]
-    found = found.view(lying.shape)
-    return found.permute(0, 3, 1, 2) if z.dim() == 4 else found
+    return found.view(lying.shape).movedim(-1, 1)
 
 
 @final
@@ -59,21 +60,22 @@ class _Disturbed(torch.autograd.Function):
         context.share, context.kind = share, kind
         # What no gradient needs is overwritten: new memory takes longer than the sum.
         there = None if context.needs_input_grad[0] else noise
-        return torch.addcmul(rows, noise, (found * share).sqrt(), out=there)
+        return torch.addcmul(rows, noise, (found * share).sqrt().to(rows.dtype), out=there)
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
         (gradient,), (rows, noise, found) = gradients, context.saved_tensors
         # d sqrt(share P) / dz = sqrt(share / P) (z - middle) / K; where P is 0 there is no noise.
         slope = (context.share / found).sqrt().masked_fill(found == 0, 0) / rows.shape[1]
-        slope = slope * (gradient * noise).sum(dim=1, keepdim=True)
-        grown = torch.addcmul(gradient, rows, slope)
-        return grown.sub_(_middle(rows, context.kind) * slope), None, None, None
+        slope = slope * (gradient * noise).sum(dim=1, keepdim=True, dtype=torch.float32)
+        grown = torch.addcmul(gradient, rows, slope.to(rows.dtype))
+        middle = (_middle(rows, context.kind) * slope).to(rows.dtype)
+        return grown.sub_(middle), None, None, None
 
 
 def _lying(z: Tensor) -> Tensor:
     """Channels last, as images lie in memory: reducing that is ten times as fast."""
-    return z.permute(0, 2, 3, 1) if z.dim() == 4 else z
+    return z.movedim(1, -1)
 
 
 def _rows(lying: Tensor, scope: str, reference: str) -> Tensor:
@@ -82,11 +84,14 @@ def _rows(lying: Tensor, scope: str, reference: str) -> Tensor:
 
 
 def _power(rows: Tensor, kind: str) -> Tensor:
-    mean_square = torch.linalg.vector_norm(rows, dim=1, keepdim=True).square() / rows.shape[1]
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float32)
+    mean_square = norm.square() / rows.shape[1]
     found: Tensor = (mean_square - _middle(rows, kind).square()).clamp(min=0)
     return found
 
 
 def _middle(rows: Tensor, kind: str) -> Tensor:
-    """What power is counted from: the mean, or 0."""
-    return rows.mean(dim=1, keepdim=True) if kind == "ac" else rows.new_zeros(())
+    """What power is counted from: the mean, or 0; as floats, whatever is disturbed."""
+    if kind == "ac":
+        return rows.mean(dim=1, keepdim=True, dtype=torch.float32)
+    return torch.zeros((), device=rows.device)

@@ -22,6 +22,7 @@ from penstock.backbones.prepared import Prepared, Way, as_it_is, prepare
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.envs import Budget
 from penstock.envs.observation import confidence, pooled
+from penstock.hardware import Analog, Machine, build_machine
 
 TINY: dict[str, Any] = {"lanes": 8, "horizon": 8, "batch_size": 32, "epochs": 1, "hidden": (8,)}
 
@@ -114,6 +115,27 @@ def test_what_a_bare_network_cannot_know_is_refused(scene: Scene) -> None:
         policy = always(lanes, lambda k, count: 0)
         with pytest.raises(InputError, match=f"by the image alone, got {what}"):
             Deployed(lanes, policy, price=0.1, way=as_it_is)
+
+
+@pytest.mark.parametrize(
+    ("machine", "what"),
+    [
+        (Analog(build_machine("phone"), snr_db=(0,)), "a machine that errs"),
+        (build_machine("sparse_core"), "a machine whose costs depend on the image"),
+    ],
+)
+def test_machines_that_need_the_engine_are_refused(
+    scene: Scene, machine: Machine, what: str
+) -> None:
+    lanes = replace(scene, machine=machine).lanes("test", learned=True, lanes=1)
+    with pytest.raises(InputError, match=f"by the image alone, got {what}"):
+        Deployed(lanes, always(lanes, lambda k, count: 0), price=0.1, way=as_it_is)
+
+
+def test_a_price_is_above_nothing(scene: Scene) -> None:
+    lanes = scene.lanes("test", learned=True, lanes=1)
+    with pytest.raises(InputError, match="above 0, got 0"):
+        Deployed(lanes, always(lanes, lambda k, count: 0), price=0.0, way=as_it_is)
 
 
 def test_a_file_without_a_policy_is_refused(scene: Scene, tmp_path: Path) -> None:

@@ -30,6 +30,20 @@ class Plain(Block):
         return z
 
 
+class Depthwise(Block):
+    """Every channel by itself, then tokens: the features of a linear layer lie last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.linear = nn.Linear(6, 5)
+
+    def compute(self, x: Tensor, setting: Setting) -> Tensor:
+        tokens = self.convolution(x).flatten(2).transpose(1, 2)
+        z: Tensor = self.linear(tokens).mean(dim=1)
+        return z
+
+
 @pytest.fixture
 def network() -> Backbone:
     torch.manual_seed(0)
@@ -42,6 +56,7 @@ KINDS = [
     (BasicBlock(4, 8, stride=2), (4, 6, 6)),
     (Head(4, 10), (4, 3, 3)),
     (Plain(), (2, 6, 6)),
+    (Depthwise(), (6, 4, 4)),
 ]
 
 

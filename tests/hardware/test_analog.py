@@ -3,9 +3,9 @@ from math import inf, log10
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from penstock.backbones import InputError, Product, resnet, tiny_resnet
+from penstock.backbones import Block, InputError, Product, Setting, resnet, tiny_resnet
 from penstock.backbones.resnet import BasicBlock, Head
 from penstock.hardware import (
     Analog,
@@ -29,6 +29,25 @@ FREE = Digital(
     launch_s=0.0,
 )
 """All that is left to pay is the arrays."""
+
+
+class Holding(Block):
+    """A layer of plain torch."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def compute(self, x: Tensor, setting: Setting) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y
+
+
+class Last(nn.Module):
+    """Features last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -147,15 +166,51 @@ def test_cost_by_hand() -> None:
 
 
 def test_tiles_need_converters_each() -> None:
-    # 36 rows of which 16 fit: three row tiles, each with converters at all 8 columns; 8 columns of
-    # which 4 fit: two column tiles, each with converters at all 36 rows. 9 vectors.
+    # 4 channels of 9 taps: 16 rows hold one, so four row tiles, each with converters at all 8
+    # columns; 8 columns of which 4 fit: two column tiles, each with converters at all 36 rows.
     machine = Analog(FREE, mac_j=0.0, tile_rows=16, tile_columns=4)
     block = BasicBlock(4, 8, stride=2)
     one = replace(machine, tile_rows=1024, tile_columns=1024)
     energy = [m.price(block, {"snr_db": 20}, (4, 6, 6)).energy_j for m in (machine, one)]
-    # 36x8 and 72x8 at 3x3 pixels, and 4x8: 3, 5 and 1 row tiles, 2 column tiles.
-    more = 9 * 8 * (2 + 4 + 0) * adc_j(5) + 9 * (36 + 72 + 4) * dac_j(8)
+    # 36x8 and 72x8 at 3x3 pixels, and 4x8: 4, 8 and 1 row tiles, 2 column tiles; 9 vectors.
+    more = 9 * 8 * (3 + 7 + 0) * adc_j(5) + 9 * (36 + 72 + 4) * dac_j(8)
     assert energy[0] - energy[1] == pytest.approx(more)
+
+
+def test_depthwise_layers_drive_a_row_for_every_channel() -> None:
+    # 6 groups of 9 rows and one column each, 16 vectors.
+    machine = Analog(FREE, mac_j=0.0, read_s=0.0)
+    price = machine.price(
+        Holding(nn.Conv2d(6, 6, 3, padding=1, groups=6)), {"snr_db": 20}, (6, 4, 4)
+    )
+    assert price.energy_j == pytest.approx(16 * (6 * adc_j(5) + 6 * 9 * dac_j(8)))
+    assert price.latency_s == pytest.approx(16 * adc_s(5, 9))
+
+
+def test_every_token_is_read() -> None:
+    # 8 pixels as tokens of 6 features, to 5 each.
+    machine = Analog(FREE, mac_j=0.0)
+    tokens = Holding(nn.Sequential(nn.Flatten(2), Last(), nn.Linear(6, 5)))
+    price = machine.price(tokens, {"snr_db": 20}, (6, 2, 4))
+    assert price.energy_j == pytest.approx(8 * (5 * adc_j(5) + 6 * dac_j(8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noise_keeps_the_ratio_in_halves(dtype: torch.dtype) -> None:
+    head, x = Head(16, 1000).to(dtype), torch.rand(64, 16, 4, 4).to(dtype) + 3
+    with torch.no_grad():
+        clean = head(x, {})
+        noisy, _, _ = Analog(FREE).run(Job(head, x, {"snr_db": 3}), {}, seeded())
+    assert noisy.dtype == dtype
+    noise, signal = (noisy.float() - clean.float()), clean.float().var(dim=1, correction=0)
+    assert 10 * log10((signal / noise.square().mean(dim=1)).mean().item()) == pytest.approx(
+        3, abs=0.1
+    )
+
+
+def test_no_lanes_are_no_noise() -> None:
+    y, _, _ = Analog(FREE).run(Job(Head(4, 6), torch.rand(0, 4, 2, 2), {}), {}, seeded())
+    assert y.shape == (0, 6)
 
 
 def test_gradients_pass_through_the_noise() -> None:

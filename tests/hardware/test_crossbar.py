@@ -3,8 +3,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from penstock.backbones import Backbone, InputError, Product, run_block, shipped, tiny_resnet
+from penstock.backbones import (
+    Backbone,
+    Block,
+    InputError,
+    Product,
+    Setting,
+    run_block,
+    shipped,
+    tiny_resnet,
+)
 from penstock.backbones.resnet import BasicBlock, Head
 from penstock.hardware import (
     Analog,
@@ -113,6 +123,29 @@ def test_perfect_cells_and_fine_converters_give_nearly_the_exact_product() -> No
         y, _, _ = quiet.run(Job(head, x, {}), {}, seeded())
         exact = head(x, {})
     torch.testing.assert_close(y, exact, atol=0.02, rtol=0)
+
+
+def test_groups_are_multiplied_apart() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(8, 48, 6, 6)
+    convolution = nn.Conv2d(48, 48, 3, padding=1, groups=24)
+
+    class Grouped(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = convolution
+
+        def compute(self, x: torch.Tensor, setting: Setting) -> torch.Tensor:
+            y: torch.Tensor = self.convolution(x)
+            return y
+
+    # One channel with its nine taps a tile: both channels of a group are added after conversion.
+    machine = Crossbar(
+        INNER, cell="reram_1s", spread=0.0, adc_bits=(10,), dac_bits=10, tile_rows=9, votes=(400,)
+    )
+    with torch.no_grad():
+        y, _, _ = machine.run(Job(Grouped(), x, {}), {}, seeded())
+        torch.testing.assert_close(y, convolution(x), atol=0.03, rtol=0)
 
 
 def test_rows_split_into_tiles_of_whole_channels_and_each_is_rounded() -> None:

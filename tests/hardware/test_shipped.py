@@ -43,19 +43,22 @@ def _preset(kind: type, name: str) -> Any:
 
 
 class Plain(Block):
-    """Layers of plain torch, with groups and a bias, that may be skipped."""
+    """Layers of plain torch, with groups, tokens and biases, that may be skipped."""
 
     knobs = (RUN,)
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.widen = nn.Linear(8, 48)  # of pixels as tokens
+        self.convolution = nn.Conv2d(48, 48, 3, padding=1, groups=48)
+        self.narrow = nn.Conv2d(48, 8, 1, groups=2)
         self.norm = nn.BatchNorm2d(8)
 
     def compute(self, x: Tensor, setting: Setting) -> Tensor:
         if not setting.get("run", 1):
             return x
-        y: Tensor = self.norm(self.convolution(x)).relu()
+        wide = self.widen(x.movedim(1, -1)).relu().movedim(-1, 1)
+        y: Tensor = self.norm(self.narrow(self.convolution(wide))).relu()
         return y
 
 
