@@ -83,6 +83,7 @@ class Analog(Machine):
     """Whether there is noise at all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scope == "channel" and self.reference == "input" and not self.signal_power:
             raise InputError(
                 "one output of a layer has no power of its own within an input; with scope = "

@@ -48,6 +48,7 @@ class BitErrors(Machine):
     """Whether there are errors at all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self.plausible)
         falling = sorted(set(self.bit_error_rates), reverse=True)
         if not falling or falling != list(self.bit_error_rates):

@@ -81,6 +81,7 @@ class Crossbar(Machine):
     """Whether this is a real chip; else products are exact."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         device(self.cell)
         for name, choices in (("adc_bits", self.adc_bits), ("votes", self.votes)):
             if not choices or sorted(set(choices)) != list(choices) or choices[0] < 1:

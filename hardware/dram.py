@@ -80,6 +80,7 @@ class Dram(Machine):
     """Whether there are errors at all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self.plausible)
         curve = self.voltage_curve
         for rate in (*curve.rates, *map(curve.rate, self.volts.values())):

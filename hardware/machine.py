@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 
 import torch
 from torch import Tensor
 
 from penstock.backbones import Block, Knob, Setting
 from penstock.hardware.cost import Cost, Job
+from penstock.hardware.fields import check_fields
 
 State = Mapping[str, Tensor]
 """What the machine is like now, per lane: {"bandwidth_bps": [n]}. Keys never change."""
@@ -19,6 +21,11 @@ class Machine(ABC):
     Implementations are final frozen dataclasses. One that changes another a little wraps it: it
     alters the job on the way in, or output, cost and state on the way out.
     """
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another type than is declared; called by those that check more."""
+        if is_dataclass(self):
+            check_fields(self)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

@@ -44,6 +44,7 @@ class Measured(Machine):
     """What the processor draws while it computes; None leaves energy to the other machine."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         batches = read_timings(self.table).batches
         if self.batch not in batches:
             known = ", ".join(map(str, batches))

@@ -58,6 +58,7 @@ class Sparse(Machine):
     """Of a load."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mode not in get_args(Mode):
             raise InputError(
                 f"mode is one of {', '.join(get_args(Mode))}, got {self.mode!r}; choose among these"

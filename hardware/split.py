@@ -68,6 +68,7 @@ class Split(Machine):
     """Whether features lose anything by their bits."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for bits in self.bits:
             check_bits(bits)
         if not self.bits or sorted(set(self.bits)) != list(self.bits):
