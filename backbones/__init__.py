@@ -16,7 +16,8 @@ from penstock.backbones.knob import (
     every_setting,
 )
 from penstock.backbones.matrices import Matrix, matrices
-from penstock.backbones.product import Operand, Perform, Product, exact, run_block
+from penstock.backbones.performing import run_block
+from penstock.backbones.product import Operand, Perform, Product, exact
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
 from penstock.backbones.work import Work, work

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from penstock.backbones.block import Block
 from penstock.backbones.evaluating import evaluating
-from penstock.backbones.product import Product, run_block
+from penstock.backbones.performing import run_block
+from penstock.backbones.product import Product
 
 Description = TypeVar("Description")
 

@@ -24,6 +24,7 @@ from penstock.backbones.augmentation import augment, resize
 from penstock.backbones.backbone import Backbone, Run, RunAt, exactly_at, run_exactly
 from penstock.backbones.calibration import calibrate_steps, measure_images, recalibrate_norms
 from penstock.backbones.checkpoint import restore, write_checkpoint
+from penstock.backbones.compatible import check_images
 from penstock.backbones.data import Data, Images
 from penstock.backbones.errors import InputError
 from penstock.backbones.evaluating import evaluating
@@ -126,12 +127,7 @@ def check_fit(backbone: Backbone, data: Data, fitting: Fitting) -> None:
     Raises:
         InputError: if the images do not fit the backbone or the recipe.
     """
-    if data.train.shape != backbone.shape or len(data.train.classes) != backbone.classes:
-        raise InputError(
-            f"the network takes images {backbone.shape} of {backbone.classes} classes, the data "
-            f"has {data.train.shape} of {len(data.train.classes)}; "
-            "change the backbone's arguments or the data's size and channels"
-        )
+    check_images(data.train, backbone)
     if fitting.shift >= backbone.shape[1]:
         raise InputError(
             f"images of {backbone.shape[1]} pixels are shifted by fewer, got a shift of "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import EXIT, Backbone, Images, InputError
+from penstock.backbones.compatible import check_images
 from penstock.envs.actions import groups, legal, offered_knobs, strides
 from penstock.envs.activations import Activations, Rows, rows_or_all, together
 from penstock.envs.budget import Prices
@@ -18,6 +19,7 @@ from penstock.envs.observation import UNKNOWN, Observation, confidence, pooled
 from penstock.envs.outcomes import Outcomes, Step
 from penstock.envs.stream import Stream
 from penstock.hardware import RESOURCES, Cost, Job, Machine
+from penstock.hardware.bound import check_network
 
 
 @final
@@ -44,8 +46,8 @@ class Lanes:
         seed: of inputs, prices and the machine.
 
     Raises:
-        InputError: if the images do not fit the backbone, a knob is unknown, a hard budget is
-            below the cheapest way to an answer, or the price is on what costs nothing.
+        InputError: if images or machine do not fit the backbone, a knob is unknown, a hard budget
+            is below the cheapest way to an answer, or the price is on what costs nothing.
     """
 
     def __init__(
@@ -60,7 +62,8 @@ class Lanes:
         joint: bool = False,
         seed: int = 0,
     ) -> None:
-        _check_images(images, backbone)
+        check_images(images, backbone)
+        check_network(machine, backbone)
         if lanes < 1:
             raise InputError(f"an engine has one lane or more, got {lanes}; raise it")
         self.backbone, self.machine = backbone.eval(), machine
@@ -281,17 +284,4 @@ class Lanes:
             over=self._ledger.over(rows),
             overruled=self._overruled[rows],
             choices=self._choices[rows],
-        )
-
-
-def _check_images(images: Images, backbone: Backbone) -> None:
-    if images.shape != backbone.shape:
-        raise InputError(
-            f"the network takes images {backbone.shape} (C, H, W), the data has "
-            f"{images.shape}; give the data's size and channels, or another backbone"
-        )
-    if len(images.classes) != backbone.classes:
-        raise InputError(
-            f"the network names {backbone.classes} classes, the data has {len(images.classes)}; "
-            "fit a backbone to these data"
         )

@@ -7,7 +7,7 @@ of the signal, is not public; here both are said, and can be chosen. [reconstruc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import isfinite
 from typing import Literal, final
 
 import torch
@@ -23,10 +23,12 @@ from penstock.backbones import (
     Setting,
     chosen,
 )
+from penstock.backbones.evaluating import evaluating
 from penstock.hardware.arrays import array_cost
 from penstock.hardware.converters import useful_bits
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.disturbance import disturb, power
+from penstock.hardware.layers import check_names, layers
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.noise import standard_normal, uniform
 
@@ -89,6 +91,10 @@ class Analog(Machine):
                 "one output of a layer has no power of its own within an input; with scope = "
                 '"channel" set reference = "batch", or measure signal_power with calibrate'
             )
+        if not all(isfinite(each) for each in self.snr_db):
+            raise InputError(
+                f"snr_db are finite, got {list(self.snr_db)}; noisy = false leaves the noise out"
+            )
         for name, choices in (("snr_db", self.snr_db), ("votes", self.votes)):
             if not choices or sorted(set(choices)) != list(choices):
                 raise InputError(f"{name} are choices that rise, got {list(choices)}; sort them")
@@ -98,6 +104,31 @@ class Analog(Machine):
                 f"{self.votes[0]}, {self.tile_rows}, {self.tile_columns} and "
                 f"{self.columns_per_adc}; raise them"
             )
+
+        for name, powers in self.signal_power.items():
+            if not powers or not all(isfinite(each) and each >= 0 for each in powers):
+                raise InputError(
+                    f"signal_power is one number of at least 0 or one a channel, got "
+                    f"{list(powers)} for {name!r}; measure it with calibrate"
+                )
+
+    @property
+    def bound(self) -> bool:
+        """Whether it knows the signals of layers."""
+        return bool(self.signal_power)
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that lacks a layer which it names, or has it with other channels."""
+        if not self.signal_power:
+            return
+        known = layers(backbone)
+        check_names("signal_power", self.signal_power, known)
+        for name, powers in self.signal_power.items():
+            if len(powers) not in (1, known[name].columns):
+                raise InputError(
+                    f"signal_power of {name} has 1 or {known[name].columns} numbers, got "
+                    f"{len(powers)}; measure it with calibrate"
+                )
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -116,7 +147,7 @@ class Analog(Machine):
         """Run the block with noise on every product, and pay for the reads."""
         snr_db, votes = self._chosen(job.setting)
         disturbed = job
-        if self.noisy and snr_db != inf:
+        if self.noisy:
             share = 10 ** (-snr_db / 10) / votes  # noise power, as a share of the signal's
 
             def read(product: Product) -> Tensor:
@@ -198,7 +229,7 @@ def calibrate(
 
     Args:
         machine: with noise on products (`site` "folded" or "raw").
-        backbone: left in evaluation mode.
+        backbone: of which every layer is measured.
         images: some hundred, floats in [0, 1], [n, C, H, W].
         rng: of the noise.
         setting: of the machine's knobs, at which most images will be met.
@@ -224,7 +255,8 @@ def calibrate(
         job = Job(block, x, {**setting, **own}, note)
         return live.run(job, live.reset(len(x), rng), rng)[0]
 
-    backbone.eval().answers(images, run=run)
+    with evaluating(backbone):
+        backbone.answers(images, run=run)
     return replace(machine, signal_power=found)
 
 

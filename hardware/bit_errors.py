@@ -7,11 +7,12 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, InputError, Knob, Product, Setting
+from penstock.backbones import Backbone, Block, InputError, Knob, Product, Setting
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.error_models import ErrorModel, error_model
+from penstock.hardware.layers import INPUT, WEIGHT, check_types, one_network
 from penstock.hardware.machine import Machine, State
-from penstock.hardware.reading import INPUT, WEIGHT, Faults, Range, check_ranges, entry, read
+from penstock.hardware.reading import Faults, Range, check_ranges, entry, read
 
 PLAUSIBLE: Final[Mapping[str, Range]] = {WEIGHT: (-16.0, 16.0), INPUT: (-256.0, 256.0)}
 """Wide enough for networks with normalisation [estimate]; `plausible_ranges` measures narrower."""
@@ -58,6 +59,16 @@ class BitErrors(Machine):
             )
         for rate in (*self.bit_error_rates, *self.rates.values()):
             self.faults.model.weak_share(rate)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it names layers."""
+        return one_network(self.rates) or one_network(self.plausible)
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that lacks a layer which it names."""
+        check_types("rates", self.rates, backbone)
+        check_types("plausible", self.plausible, backbone)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

@@ -19,9 +19,12 @@ from penstock.backbones import BITS, EXIT, RUN, WIDTH, Block, Setting
 from penstock.backbones.backbone import Backbone, restrict
 from penstock.backbones.errors import InputError
 from penstock.backbones.resnet import tiny_resnet
+from penstock.hardware.bound import check_network, is_bound, machines
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
-from penstock.hardware.measured import is_measured
+from penstock.hardware.measured import Measured
+from penstock.hardware.remote import Remote
+from penstock.hardware.split import Split
 
 LANES: Final = (1, 4)
 """Every job is run with so many lanes."""
@@ -36,16 +39,31 @@ def check_machine(machine: Machine, *, backbone: Backbone | None = None, seed: i
         seed: of the images and of every draw of the machine.
 
     Raises:
-        InputError: at the first rule that is broken: the rule, what was expected and what came.
+        InputError: at the first rule that is broken: the rule, what was expected and what came; if
+            the machine knows another network only, or a real server is a part of it.
     """
     name = type(machine).__name__
     if not isinstance(machine, Machine):
         raise InputError(f"a Machine can be checked, got {name}; derive it from Machine")
+    if any(isinstance(each, Split) and isinstance(each.far, Remote) for each in machines(machine)):
+        raise InputError(
+            "a real server keeps its own time and can be held to no rule; check the machine with a "
+            "modelled far instead of the Remote"
+        )
+    if backbone is not None:
+        check_network(machine, backbone)
+    elif is_bound(machine):
+        raise InputError(
+            f"{name} names layers, times or weights of one network, and can be checked on no other;"
+            " give that one with --backbone"
+        )
     with torch.no_grad():
         bench = _Bench(machine, _blocks(backbone, seed), seed)
         for rule in _RULES:
             try:
                 breach = next(rule(bench), None)
+            except InputError:
+                raise
             except Exception as error:  # whatever a machine raises is the answer to the check
                 raise InputError(
                     f'{name} breaks the rule "{_sentence(rule)}": expected no exception, '
@@ -183,7 +201,8 @@ def _price_is_the_most(bench: _Bench) -> Iterator[str]:
 def _prices_grow_with_work(bench: _Bench) -> Iterator[str]:
     """Turning up a block's knob never lowers the price in MACs, nor modelled energy and latency."""
     # What a clock said scatters, and emulated bits may take longer than the floats behind them.
-    grow = ("macs",) if is_measured(bench.machine) else ("energy_j", "latency_s", "macs")
+    timed = any(isinstance(each, Measured) for each in machines(bench.machine))
+    grow = ("macs",) if timed else ("energy_j", "latency_s", "macs")
     for case in bench.cases():
         for knob in case.block.knobs:
             turned = [replace(case, setting={**case.setting, knob.name: c}) for c in knob.choices]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import Backbone, Block, InputError, Product, Setting, run_block
+from penstock.backbones.evaluating import evaluating
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.hardware.nvm import Device
 
@@ -64,7 +65,7 @@ def cells(
     if isinstance(chip, int):
         pair = _program(product.stored, product.name, device, chip, spread)
     else:
-        pair = _saved(product.name, chip, product.stored.device)
+        pair = _saved(product, chip, device)
     now = device.age(pair.programmed_us, pair.exponent, time_s)
     scale = pair.unit / device.g_max_us
     if compensated:
@@ -84,7 +85,7 @@ def save_chip(
 
     Args:
         path: the file, safetensors.
-        backbone: left in evaluation mode.
+        backbone: of which every layer is programmed.
         device: the kind of cell.
         chip: its seed.
         spread: factor on the programming error.
@@ -103,8 +104,10 @@ def save_chip(
     def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
         return run_block(block, x, {}, note)
 
-    backbone.eval().answers(torch.zeros(1, *backbone.shape), run=run)
-    write_tensors(path, tensors, {"chip": str(chip), "spread": str(spread)})
+    with evaluating(backbone):
+        backbone.answers(torch.zeros(1, *backbone.shape), run=run)
+    about = {"cell": repr(device), "chip": str(chip), "spread": str(spread)}
+    write_tensors(path, tensors, about)
 
 
 def _parts(pair: _Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -136,16 +139,24 @@ def _draws(chip: int, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor
 
 
 @lru_cache(8)
-def _chip(path: str, changed_ns: int) -> dict[str, Tensor]:
-    return read_tensors(path)[0]
+def _chip(path: str, changed_ns: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return read_tensors(path)
 
 
-def _saved(name: str, path: str, device: torch.device) -> _Pair:
-    there = Path(path)
-    tensors = _chip(path, there.stat().st_mtime_ns if there.exists() else 0)
+def _saved(product: Product, path: str, device: Device) -> _Pair:
+    there, name = Path(path), product.name
+    tensors, about = _chip(path, there.stat().st_mtime_ns if there.exists() else 0)
+    whole = (2, *product.stored.shape)
     if any(f"{name}.{part}" not in tensors for part in PARTS):
-        raise InputError(
-            f"{path} should hold the cells of the layer {name!r}, and does not; program the chip "
-            "with the network that is run on it (save_chip)"
-        )
-    return _Pair(*(tensors[f"{name}.{part}"].to(device) for part in PARTS))
+        held = "none"
+    elif (got := tuple(tensors[f"{name}.target"].shape)) != whole:
+        held = f"cells for {got[1:]}"
+    elif about.get("cell") != repr(device):
+        held = f"cells of the kind {about.get('cell')}"
+    else:
+        there_now = product.stored.device
+        return _Pair(*(tensors[f"{name}.{part}"].to(there_now) for part in PARTS))
+    raise InputError(
+        f"{path} should hold {device} cells for the layer {name!r} of {whole[1:]}, got {held}; "
+        "program the chip with the network that is run on it (save_chip)"
+    )

@@ -24,9 +24,11 @@ from penstock.backbones import (
     exact,
     run_block,
 )
+from penstock.backbones.evaluating import evaluating
 from penstock.hardware.arrays import array_cost, channels_of_a_tile
 from penstock.hardware.chip import Cells, cells
 from penstock.hardware.cost import Cost, Job
+from penstock.hardware.layers import check_names, layers
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.noise import standard_normal
 from penstock.hardware.nvm import device
@@ -60,11 +62,11 @@ class Crossbar(Machine):
     compensated: bool = True
     """Whether a digital factor a layer undoes the mean drift since programming."""
     adc_bits: Sequence[int] = (4, 6, 8)
-    """Choices of the knob of that name, rising; 1 to 10."""
+    """Choices of the knob of that name, rising; 2 to 10, of which 1 is a sign."""
     votes: Sequence[int] = (1,)
     """Choices of the knob of that name: reads of every product, rising."""
     dac_bits: int = 8
-    """Of the converters at the rows."""
+    """Of the converters at the rows; 2 to 10, of which 1 is a sign."""
     adc_range: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Layer -> the largest sum that each of its row tiles converts; see `calibrate_range`."""
     cell_j: float = 2e-15
@@ -83,16 +85,47 @@ class Crossbar(Machine):
     def __post_init__(self) -> None:
         super().__post_init__()
         device(self.cell)
-        for name, choices in (("adc_bits", self.adc_bits), ("votes", self.votes)):
-            if not choices or sorted(set(choices)) != list(choices) or choices[0] < 1:
+        for name, choices, least in (("adc_bits", self.adc_bits, 2), ("votes", self.votes, 1)):
+            if not choices or sorted(set(choices)) != list(choices) or choices[0] < least:
                 raise InputError(
-                    f"{name} are choices of 1 or more that rise, got {list(choices)}; sort them"
+                    f"{name} are choices of {least} or more that rise, got {list(choices)}; "
+                    "correct them"
                 )
+        if self.dac_bits < 2:
+            raise InputError(f"dac_bits are 2 or more, of which 1 is a sign, got {self.dac_bits}")
         if self.time_s < 0 or self.spread < 0 or min(self.tile_rows, self.tile_columns) < 1:
             raise InputError(
                 "time_s and spread are at least 0 and tiles have a row and a column or more, got "
                 f"{self.time_s}, {self.spread}, {self.tile_rows} and {self.tile_columns}"
             )
+
+    @property
+    def bound(self) -> bool:
+        """Whether it is a chip that was programmed, or knows the sums of layers."""
+        return isinstance(self.chip, str) or bool(self.adc_range)
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that lacks a layer which it names, or has it on other tiles."""
+        if not self.bound:
+            return
+        known = layers(backbone)
+        check_names("adc_range", self.adc_range, known)
+        for name, ranges in self.adc_range.items():
+            rows = channels_of_a_tile(self.tile_rows, known[name].taps) * known[name].taps
+            tiles = -(-known[name].rows // rows)
+            if len(ranges) != tiles or min(ranges) <= 0:
+                raise InputError(
+                    f"adc_range of {name} has {tiles} numbers above 0, one a row tile, got "
+                    f"{list(ranges)}; measure it with calibrate_range"
+                )
+        if isinstance(self.chip, str):
+
+            def look(product: Product) -> Tensor:
+                self.cells(product)
+                return product.exact()
+
+            like = next(backbone.parameters())
+            _run_all(backbone, torch.zeros(1, *backbone.shape, device=like.device), look)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -211,7 +244,7 @@ def calibrate_range(
 
     Args:
         machine: at the full choice of its knobs.
-        backbone: left in evaluation mode.
+        backbone: of which every layer gets ranges.
         images: some hundred, floats in [0, 1], [n, C, H, W].
         rng: of the noise.
     """
@@ -224,11 +257,19 @@ def calibrate_range(
         ]
         return machine.read(product, exact, bits, votes, rng)
 
-    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
-        return run_block(block, x, {}, note)
-
-    backbone.eval().answers(images, run=run)
+    _run_all(backbone, images, note)
     return replace(machine, adc_range=found)
+
+
+@torch.no_grad()
+def _run_all(backbone: Backbone, images: Tensor, by: Perform) -> None:
+    """Have all products of a network performed, at full."""
+
+    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
+        return run_block(block, x, {}, by)
+
+    with evaluating(backbone):
+        backbone.answers(images, run=run)
 
 
 def _percentile(x: Tensor) -> float:
@@ -269,7 +310,7 @@ def _largest(x: Tensor) -> Tensor:
 
 def _convert(x: Tensor, top: Tensor, bits: int) -> Tensor:
     """Rounded to 2^bits - 1 levels from -top to top; gradients pass straight through inside."""
-    levels = max(1, (1 << (bits - 1)) - 1)
+    levels = (1 << (bits - 1)) - 1
     step = top / levels
     inside = x.clamp(-top, top)
     return inside + ((inside / step).round() * step - inside).detach()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import (
+    Backbone,
     Block,
     InputError,
     Knob,
@@ -22,8 +23,9 @@ from penstock.backbones.knob import numbers
 from penstock.hardware.bit_errors import PLAUSIBLE, BitErrors
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.error_models import ErrorModel, error_model
+from penstock.hardware.layers import INPUT, WEIGHT, check_types, one_network
 from penstock.hardware.machine import Machine, State
-from penstock.hardware.reading import INPUT, WEIGHT, Faults, Range, check_ranges, entry, read
+from penstock.hardware.reading import Faults, Range, check_ranges, entry, read
 from penstock.hardware.voltage import Curve, read_curve
 
 
@@ -86,6 +88,21 @@ class Dram(Machine):
         for rate in (*curve.rates, *map(curve.rate, self.volts.values())):
             self.faults.model.weak_share(rate)
         curve.choices_v(self.nominal_v)
+        if max(self.volts.values(), default=0.0) > self.nominal_v:
+            raise InputError(
+                f"volts are at most nominal_v = {self.nominal_v:g}, got {dict(self.volts)}; "
+                "lower them"
+            )
+
+    @property
+    def bound(self) -> bool:
+        """Whether it names layers."""
+        return one_network(self.volts) or one_network(self.plausible)
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that lacks a layer which it names."""
+        check_types("volts", self.volts, backbone)
+        check_types("plausible", self.plausible, backbone)
 
     @property
     def voltage_curve(self) -> Curve:

@@ -28,8 +28,8 @@ from penstock.backbones.evaluating import evaluating
 from penstock.backbones.training import accuracies
 from penstock.hardware.bit_errors import BitErrors
 from penstock.hardware.cost import Cost
+from penstock.hardware.layers import INPUT, WEIGHT
 from penstock.hardware.machine import Machine
-from penstock.hardware.reading import INPUT, WEIGHT
 from penstock.hardware.through import through
 
 LEAST, MOST = 1e-7, 1e-1

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 
 from penstock.backbones import Backbone, InputError, Run, RunAt
+from penstock.backbones.evaluating import evaluating
+from penstock.hardware.bound import check_network
 from penstock.hardware.machine import Machine
 from penstock.hardware.through import through
 
@@ -37,6 +40,11 @@ class Exposure:
     """Where other knobs stand, of the machine or of all blocks; unnamed ones stand at full."""
 
     def __post_init__(self) -> None:
+        if not (isfinite(self.start) and isfinite(self.stop)):
+            raise InputError(
+                f"an exposure starts and stops at finite numbers, got {self.start} and "
+                f"{self.stop}; correct them"
+            )
         if not 0 <= self.until <= 1 or self.steps < 0:
             raise InputError(
                 "an exposure moves until a share of 0..1, in 0 or more stairs, got "
@@ -59,7 +67,8 @@ class Exposure:
                 those itself (`full_share` below 1) goes before.
 
         Raises:
-            InputError: if they lack one of them.
+            InputError: if they lack one of them, or the machine was made for another network or
+                cannot run this one with the knob where it starts and stops.
         """
         own = [knob.name for knob in machine.knobs]
         blocks = [knob.name for knob in backbone.knobs] if backbone is not None else []
@@ -73,4 +82,10 @@ class Exposure:
         def at(progress: float, rng: torch.Generator) -> Run:
             return through(machine, rng, {**self.others, self.knob: self.value(progress)})
 
+        if backbone is not None:
+            check_network(machine, backbone)
+            image = torch.zeros(1, *backbone.shape, device=next(backbone.parameters()).device)
+            with torch.no_grad(), evaluating(backbone):
+                for progress in (0.0, 1.0):
+                    backbone.answers(image, run=at(progress, torch.Generator()))
         return at

@@ -31,7 +31,6 @@ def check_fields(machine: Any) -> None:
     Raises:
         InputError: at the first field that is wrong.
     """
-
     hints = _hints(type(machine))  # type: ignore[arg-type]  # a class is hashable
     for field in fields(machine):
         value = getattr(machine, field.name)

@@ -7,7 +7,7 @@ from dataclasses import is_dataclass
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, Knob, Setting
+from penstock.backbones import Backbone, Block, Knob, Setting
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.fields import check_fields
 
@@ -55,6 +55,23 @@ class Machine(ABC):
 
         Hard budgets rest on it: `run` never costs more. A machine whose cost varies answers with
         its worst case.
+        """
+
+    @property
+    def bound(self) -> bool:
+        """Whether it knows one network only: its layers, times or weights.
+
+        What a machine wraps answers for itself; `is_bound` asks all.
+        """
+        return False
+
+    def fits(self, backbone: Backbone) -> None:  # noqa: B027  # most fit every network
+        """Refuse a network that it was not made for, where it is bound.
+
+        What a machine wraps answers for itself; `check_network` asks all.
+
+        Raises:
+            InputError: if it was made for another.
         """
 
     def ideal(self) -> "Machine":

@@ -1,14 +1,15 @@
 """A machine whose seconds were measured on the processor at hand."""
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, InputError, Knob, Setting, work
+from penstock.backbones import Backbone, Block, InputError, Knob, Setting, run_exactly, work
 from penstock.backbones.block import POLICY
+from penstock.backbones.evaluating import evaluating
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.timings import asked, key, read_timings, structure
@@ -54,6 +55,23 @@ class Measured(Machine):
             )
         if self.watts is not None and not (self.watts > 0 and isfinite(self.watts)):
             raise InputError(f"watts are positive and finite, got {self.watts}; leave them out")
+
+    @property
+    def bound(self) -> bool:
+        """Always: seconds are those of one network."""
+        return True
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that was not measured."""
+        like = next(backbone.parameters())
+        image = torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
+
+        def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
+            self.latency_s(block, {}, tuple(x.shape[1:]))
+            return run_exactly(block, x, setting)
+
+        with torch.no_grad(), evaluating(backbone):
+            backbone.answers(image, run=run)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -106,13 +124,3 @@ class Measured(Machine):
                 "that is run here; profile this network"
             )
         return timed.seconds[key(own)][self.batch] / self.batch
-
-
-def is_measured(machine: Machine) -> bool:
-    """Whether a machine, or one inside it, is `Measured`, and so knows one network only."""
-    if isinstance(machine, Measured):
-        return True
-    if not is_dataclass(machine):
-        return False
-    inside = (getattr(machine, field.name) for field in fields(machine))
-    return any(is_measured(each) for each in inside if isinstance(each, Machine))

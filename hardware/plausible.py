@@ -7,7 +7,7 @@ from torch import Tensor
 
 from penstock.backbones import FULL, Backbone, Block, Product, Setting, restrict, run_block
 from penstock.backbones.evaluating import evaluating
-from penstock.hardware.reading import INPUT, WEIGHT
+from penstock.hardware.layers import INPUT, WEIGHT
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ Letters: `n` lanes, `K` weak cells, `M` cells that may fail at a read.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -14,11 +14,7 @@ from torch import Tensor
 from penstock.backbones import InputError, Operand, Product
 from penstock.hardware.cells import address, cells_of_chip, failing_cells, stream
 from penstock.hardware.error_models import ErrorModel
-
-WEIGHT: Final = "weight"
-INPUT: Final = "input"
-"""Roles. With a layer's name they name a data type, as in "blocks.3.first.weight"; alone they
-stand for all layers."""
+from penstock.hardware.layers import INPUT, WEIGHT
 
 Range = Sequence[float]
 """Lowest and highest."""

@@ -88,7 +88,7 @@ class Remote:
             timeout_s: seconds until it is given up.
 
         Raises:
-            InputError: if the server refuses.
+            InputError: if the server refuses, or answers what was not asked.
         """
         self.check(block)
         began, network = perf_counter(), self.network()
@@ -101,7 +101,16 @@ class Remote:
             )
         data = self.call(ASKING, question, timeout_s)
         logits = None if data is None else Answer.from_bytes(data).logits
-        return Reply(logits, perf_counter() - began)
+        seconds = perf_counter() - began
+        expected = (len(coded.codes), len(network.heads), network.classes)
+        if logits is not None and (
+            tuple(logits.shape) != expected or not logits.is_floating_point()
+        ):
+            raise InputError(
+                f"the server at {self.address} should answer with logits {expected}, got "
+                f"{tuple(logits.shape)} of {logits.dtype}; install the same release on both sides"
+            )
+        return Reply(logits, seconds)
 
     def echo(self, payload: bytes, timeout_s: float) -> float | None:
         """Seconds until a payload has arrived and that is known here; None if it failed."""

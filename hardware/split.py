@@ -6,12 +6,13 @@ block at which the features leave, here a policy does. Letters: `n` lanes, `E` h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, InputError, Knob, Setting
+from penstock.backbones import Backbone, Block, InputError, Knob, Setting
 from penstock.backbones.block import POLICY, STEM
 from penstock.hardware.apart import run_apart
 from penstock.hardware.cost import RESOURCES, Cost, Job
@@ -83,16 +84,17 @@ class Split(Machine):
                 "timeout_s is above 0 and period_s at least 0, got "
                 f"{self.timeout_s:g} and {self.period_s:g}; correct them"
             )
-        if not (
-            isinstance(self.near, Machine)
-            and isinstance(self.far, Machine | Remote)
-            and isinstance(self.link, Link)
-        ):
-            kinds = [type(each).__name__ for each in (self.near, self.far, self.link)]
-            raise InputError(
-                "near is a Machine, far a Machine or a Remote and link a Link, got "
-                f"{', '.join(kinds)}; correct them"
-            )
+
+    @property
+    def bound(self) -> bool:
+        """Whether a real server has the far half of its network."""
+        return isinstance(self.far, Remote)
+
+    def fits(self, backbone: Backbone) -> None:
+        """Refuse a network that the server does not run."""
+        if isinstance(self.far, Remote):
+            for block in (backbone.stem, *backbone.blocks, *backbone.exits.values()):
+                self.far.check(block)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -143,10 +145,10 @@ class Split(Machine):
         return dearer + self._longest(shape, bits) if bits else dearer
 
     def ideal(self) -> Machine:
-        """The same without faults and rounding; a server that cannot be seen becomes as near."""
+        """Without faults, losses and rounding; a server that cannot be seen becomes as near."""
         near = self.near.ideal()
         far = near if isinstance(self.far, Remote) else self.far.ideal()
-        return replace(self, near=near, far=far, rounded=False)
+        return replace(self, near=near, far=far, rounded=False, timeout_s=inf)
 
     def _bits(self, setting: Setting) -> int:
         bits = setting.get("offload", 0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,8 +87,9 @@ def read_timings(path: str) -> Timings:
     """
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
-        blocks = {name: _timed(entry) for name, entry in table["blocks"].items()}
-        return Timings(tuple(table["batches"]), blocks)
+        batches = tuple(map(int, table["batches"]))
+        blocks = {name: _timed(entry, batches) for name, entry in table["blocks"].items()}
+        return Timings(batches, blocks)
     except OSError as error:
         raise InputError(
             f"{path} should be a table of times and cannot be read ({error.strerror}); "
@@ -100,9 +102,19 @@ def read_timings(path: str) -> Timings:
         ) from error
 
 
-def _timed(entry: Mapping[str, Any]) -> Timed:
+def _amount(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{seconds} seconds")
+    return seconds
+
+
+def _timed(entry: Mapping[str, Any], batches: tuple[int, ...]) -> Timed:
     seconds = {
-        key(row["setting"]): {int(n): float(each["median_s"]) for n, each in row["batch"].items()}
+        key(row["setting"]): {int(n): _amount(each["median_s"]) for n, each in row["batch"].items()}
         for row in entry["times"]
     }
+    for under, times in seconds.items():
+        if missing := set(batches) - times.keys():
+            raise ValueError(f"no time of batches of {sorted(missing)} under {dict(under)}")
     return Timed(str(entry["structure"]), seconds, float(entry["macs"]))

@@ -62,9 +62,20 @@ class Network:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Network":
-        """From a message."""
+        """From a message.
+
+        Raises:
+            InputError: if it is none.
+        """
         _, words = _read(data)
-        return cls(words["blocks"], tuple(words["heads"]), words["classes"], words["most_bytes"])
+        try:
+            blocks = {str(name): str(each) for name, each in dict(words["blocks"]).items()}
+            heads = tuple(map(str, words["heads"]))
+            return cls(blocks, heads, int(words["classes"]), int(words["most_bytes"]))
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"a greeting lacks something, or holds what it should not: {error!r}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +138,14 @@ class Answer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Answer":
-        """From a message."""
+        """From a message.
+
+        Raises:
+            InputError: if it is none.
+        """
         tensors, _ = _read(data)
+        if "logits" not in tensors:
+            raise InputError(f"an answer holds logits, got {sorted(tensors) or 'nothing'}")
         return cls(tensors["logits"])
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from penstock.backbones import InputError, load_data
+from penstock.backbones import BITS, InputError, load_data
+from penstock.backbones.compatible import check_images
 from penstock.hardware import Dram, build_machine, plausible_ranges
 from penstock.hardware.eden import accuracy, coarse, fine, spent
-from penstock.scripts.run import open_backbone
+from penstock.scripts.run import check_seed, open_backbone
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,19 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Characterise, print."""
-    backbone, data = (
-        open_backbone(arguments.backbone),
-        load_data(arguments.data, seed=arguments.seed),
-    )
-    dram = build_machine(arguments.machine)
+    check_seed(arguments.seed)
+    if arguments.images < 1 or not 0 <= arguments.points <= 100:
+        raise InputError(
+            "images are 1 or more and points 0 to 100, got "
+            f"{arguments.images} and {arguments.points:g}; correct them"
+        )
+    backbone, dram = open_backbone(arguments.backbone), build_machine(arguments.machine)
+    bits = [choice for knob in backbone.knobs if knob == BITS for choice in knob.choices]
+    if arguments.bits not in (bits or [32]):
+        known = ", ".join(f"{choice:g}" for choice in bits or [32])
+        raise InputError(f"this network runs at {known} bits, got {arguments.bits}; choose these")
+    data = load_data(arguments.data, seed=arguments.seed)
+    check_images(data.validation, backbone)
     if not isinstance(dram, Dram):
         raise InputError(
             f"{arguments.machine} should be a Dram, got {type(dram).__name__}; "

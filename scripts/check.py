@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
-from penstock.backbones import InputError
 from penstock.hardware import build_machine, check_machine, constants
 from penstock.hardware.check import rules
-from penstock.hardware.measured import is_measured
 from penstock.scripts.run import open_backbone
 
 
@@ -19,17 +17,12 @@ class Arguments:
     """A preset, a .toml file, or "module:Name"."""
     backbone: str | None = None
     """Whose blocks it is tried on: a shipped name or a .safetensors file; a small network's if not
-    given. A machine that was measured on one network needs that."""
+    given. A machine that knows one network only needs that."""
 
 
 def run(arguments: Arguments) -> None:
     """Check, then print the rules kept and the constants with their sources."""
     machine, named = build_machine(arguments.machine), arguments.backbone
-    if named is None and is_measured(machine):
-        raise InputError(
-            f"{arguments.machine} was measured on one network, and can be checked on no other; "
-            "name it with --backbone"
-        )
     check_machine(machine, backbone=None if named is None else open_backbone(named))
     for rule in rules():
         print(f"ok  {rule}")

@@ -14,7 +14,7 @@ from penstock.agents.scene import Scene
 from penstock.backbones import InputError
 from penstock.envs import Budget
 from penstock.hardware import build_machine, check_machine
-from penstock.hardware.measured import is_measured
+from penstock.hardware.bound import is_bound
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.run import open_run, provenance
 from penstock.scripts.table import as_json, as_text
@@ -62,7 +62,7 @@ def open_scene(
 ) -> tuple[Policy | None, Scene, Experiment, int]:
     """A run's policy and scene; for an experiment's name, the scene without a policy."""
     folder = Path(what)
-    if machine is not None and not is_measured(build_machine(machine)):  # the scene checks those
+    if machine is not None and not is_bound(build_machine(machine)):  # the scene checks those
         check_machine(build_machine(machine))
     if (folder / "experiment.json").is_file():
         here = open_run(folder)

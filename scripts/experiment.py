@@ -80,6 +80,13 @@ class Experiment:
     budget: Budget = field(default_factory=lambda: Budget("energy_j", 0.5, relative=True))
     """At which the policy is judged in the end."""
 
+    def __post_init__(self) -> None:
+        if self.exposure is not None and self.backbone.weights is not None:
+            raise InputError(
+                "a network is exposed to the machine while it is fitted, got an exposure beside "
+                f"the fitted weights {self.backbone.weights!r}; leave one of them out"
+            )
+
     def load(self, seed: int, name: str | None = None) -> Data:
         """The images of a run, or others under a name, split."""
         fitted_before = self.backbone.weights is not None

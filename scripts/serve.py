@@ -13,6 +13,9 @@ from penstock.backbones import Backbone, InputError, load, shipped
 from penstock.hardware.probe import probe
 from penstock.hardware.server import MIB, FarHalf, Socket
 
+MOST_MIB = 2047
+"""gRPC keeps the limit of a message in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -63,9 +66,9 @@ def run(arguments: Arguments) -> None:
 
 
 def _network(arguments: Arguments) -> Backbone:
-    if not 0 <= arguments.port < 1 << 16 or arguments.most_mib < 1:
+    if not 0 <= arguments.port < 1 << 16 or not 1 <= arguments.most_mib <= MOST_MIB:
         raise InputError(
-            "a port lies from 0 to 65535 and most_mib is 1 or more, got "
+            f"a port lies from 0 to 65535 and most_mib from 1 to {MOST_MIB}, got "
             f"{arguments.port} and {arguments.most_mib}; correct them"
         )
     if arguments.backbone.endswith(".safetensors"):

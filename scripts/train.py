@@ -14,7 +14,7 @@ from penstock.backbones import Backbone, Call, Data, InputError, build, load, sa
 from penstock.backbones.backbone import RunAt, exactly_at
 from penstock.backbones.training import check_fit, fit
 from penstock.hardware import build_machine, check_machine
-from penstock.hardware.measured import is_measured
+from penstock.hardware.bound import is_bound
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.judge import judge
 from penstock.scripts.run import Run, check_seed, make_run
@@ -49,7 +49,7 @@ def run(arguments: Arguments) -> None:
     data = experiment.load(arguments.seed)
     machine = build_machine(experiment.machine)
     fresh = network(experiment, data)
-    check_machine(machine, backbone=fresh if is_measured(machine) else None)
+    check_machine(machine, backbone=fresh if is_bound(machine) else None)
     # Everything is checked before anything is written.
     learner, budget = experiment.learner, experiment.budget
     rehearse = Scene(fresh, machine, data, experiment.stream, learner.hidden, learner.joint)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from penstock.backbones import (
     Backbone,
     Block,
+    InputError,
     Product,
     Setting,
     matrices,
@@ -44,6 +45,48 @@ class Depthwise(Block):
         return z
 
 
+class Series(Block):
+    """A convolution over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(2, 4, 3, stride=2, padding=1)
+
+    def compute(self, x: Tensor, setting: Setting) -> Tensor:
+        y: Tensor = self.convolution(x)
+        return y
+
+
+class Widened(Block):
+    """What machines cannot perform: products with weights that torch has ways of its own for."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer: nn.Module
+        if kind == "attention":
+            self.layer = nn.MultiheadAttention(6, 2, batch_first=True)
+        elif kind == "gru":
+            self.layer = nn.GRUCell(6, 6)
+        else:
+            self.layer = nn.ConvTranspose1d(6, 6, 3)
+        self.kind, self.weight = kind, nn.Parameter(torch.rand(6, 6))
+
+    def compute(self, x: Tensor, setting: Setting) -> Tensor:
+        y: Tensor
+        match self.kind:
+            case "attention":
+                y = self.layer(x, x, x)[0]
+            case "gru":
+                y = self.layer(x[:, 0])
+            case "matmul":
+                y = x @ self.weight
+            case "einsum":
+                y = torch.einsum("nti,oi->nto", x, self.weight)
+            case _:
+                y = self.layer(x)
+        return y
+
+
 @pytest.fixture
 def network() -> Backbone:
     torch.manual_seed(0)
@@ -57,6 +100,7 @@ KINDS = [
     (Head(4, 10), (4, 3, 3)),
     (Plain(), (2, 6, 6)),
     (Depthwise(), (6, 4, 4)),
+    (Series(), (2, 9)),
 ]
 
 
@@ -111,6 +155,17 @@ def test_plain_layers_are_performed_too() -> None:
 
     run_block(Plain().eval(), torch.rand(2, 2, 6, 6), {}, note)
     assert names == ["block.convolution", "block.linear"]
+
+
+@pytest.mark.parametrize("kind", ["attention", "gru", "matmul", "einsum", "conv_transpose1d"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_weights_in_any_other_product_are_refused(kind: str, grad: bool) -> None:
+    block, x = Widened(kind).eval(), torch.rand(2, 6, 6)
+    with (
+        torch.set_grad_enabled(grad),
+        pytest.raises(InputError, match=r"linear layers and of conv.* in block; write .* nn"),
+    ):
+        run_block(block, x, {}, lambda product: product.exact())
 
 
 def test_a_skipped_block_has_no_product() -> None:

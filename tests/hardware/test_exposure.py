@@ -75,3 +75,15 @@ def test_a_fit_under_another_machine_is_not_resumed(tmp_path: Path) -> None:
     fit(tiny_resnet(), data, recipe, tmp_path, about="a machine")
     with pytest.raises(InputError, match="another recipe"):
         fit(tiny_resnet(), data, recipe, tmp_path, about="another", resume=True)
+
+
+def test_what_the_machine_cannot_run_is_said_before_the_fit() -> None:
+    dram, network = build_machine("dram"), tiny_resnet()
+    Exposure("dram_v", 1.35, 1.1).run_at(dram, network)
+    with pytest.raises(InputError, match="was tested from"):
+        Exposure("dram_v", 1.35, 0.2).run_at(dram, network)
+    with pytest.raises(InputError, match="finite numbers, got nan"):
+        Exposure("dram_v", float("nan"), 1.1)
+    named = Analog(dram, signal_power={"stem": [1.0]})
+    with pytest.raises(InputError, match="signal_power names parts"):
+        Exposure("dram_v", 1.35, 1.1).run_at(named, network)

@@ -1,6 +1,7 @@
 """A machine whose seconds come from a table."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from penstock.backbones import Backbone, Images, InputError, resnet, tiny_resnet
 from penstock.backbones.prepared import as_it_is
 from penstock.envs import Budget, Lanes, Stream
 from penstock.hardware import Digital, Job, build_machine, check_machine
-from penstock.hardware.measured import Measured, is_measured
+from penstock.hardware.bound import check_network, is_bound
+from penstock.hardware.measured import Measured
 from penstock.hardware.timings import structure
 from penstock.scripts.stopwatch import parts
 
@@ -97,11 +99,13 @@ def test_it_keeps_the_rules_though_fewer_bits_take_longer(
     check_machine(Measured(DIGITAL, path, batch, watts=5.0), backbone=backbone)
 
 
-def test_it_is_found_inside_another_machine(path: str) -> None:
+def test_it_knows_one_network(backbone: Backbone, path: str) -> None:
     machine = Measured(DIGITAL, path)
-    assert is_measured(machine) and is_measured(Measured(machine, path))
-    assert not is_measured(DIGITAL)
+    assert is_bound(machine) and not is_bound(DIGITAL)
     assert machine.ideal() == machine
+    check_network(machine, backbone)
+    with pytest.raises(InputError, match=r"measured on another network: its stem"):
+        check_network(machine, tiny_resnet(in_channels=3))
 
 
 def test_hard_budgets_hold_though_fewer_bits_take_longer(backbone: Backbone, path: str) -> None:
@@ -177,3 +181,21 @@ def test_tables_that_cannot_be_used(path: str, tmp_path: Path) -> None:
         other.write_text(text)
         with pytest.raises(InputError, match="should be a table that penstock profile wrote"):
             Measured(DIGITAL, str(other))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda entry: entry["batch"]["1"].update(median_s=-1.0), "-1.0 seconds"),
+        (lambda entry: entry["batch"]["1"].update(median_s=float("nan")), "nan seconds"),
+        (lambda entry: entry["batch"].pop("4"), r"no time of batches of \[4\]"),
+    ],
+)
+def test_tables_with_times_that_are_none(
+    path: str, tmp_path: Path, change: Callable[[Any], object], words: str
+) -> None:
+    held = json.loads(Path(path).read_text())
+    change(held["blocks"]["blocks.0"]["times"][-1])
+    (tmp_path / "table.json").write_text(json.dumps(held))
+    with pytest.raises(InputError, match=f"penstock profile wrote, and is not .*{words}"):
+        Measured(DIGITAL, str(tmp_path / "table.json"))

@@ -16,11 +16,12 @@ from torch import Tensor
 from penstock.backbones import FULL, Backbone, Images, InputError, Setting, shipped, tiny_resnet
 from penstock.envs import Lanes, Stream
 from penstock.hardware import Job, Link, Remote, Split, build_machine, through
+from penstock.hardware.bound import check_network
 from penstock.hardware.features import FLOAT_BITS, code, decode
 from penstock.hardware.fingerprint import fingerprint
 from penstock.hardware.probe import probe
 from penstock.hardware.server import FarHalf, Socket
-from penstock.hardware.wire import Answer, Network, Question
+from penstock.hardware.wire import Answer, Network, Question, _message
 from penstock.scripts.shaping import shaped
 
 PHONE = build_machine("phone")
@@ -380,3 +381,29 @@ def test_a_probe_of_a_dead_line_is_explained(served: Socket) -> None:
         line.cut()
         with pytest.raises(InputError, match=r"should carry 0 bytes .* and failed"):
             probe(address)
+
+
+def test_greetings_and_answers_that_lack_something_are_explained() -> None:
+    with pytest.raises(InputError, match="a greeting lacks something"):
+        Network.from_bytes(_message({}, {"blocks": {}, "heads": []}))
+    with pytest.raises(InputError, match="an answer holds logits, got nothing"):
+        Answer.from_bytes(_message({}, {}))
+
+
+def test_an_answer_is_one_for_each_question(backbone: Backbone, images: Tensor) -> None:
+    class Short(FarHalf):  # type: ignore[misc]  # final for users; here it plays another release
+        def answer(self, data: bytes) -> bytes:
+            return Answer(Answer.from_bytes(super().answer(data)).logits[:1]).to_bytes()
+
+    socket = Socket(Short(backbone))
+    try:
+        with pytest.raises(InputError, match=r"logits \(3, 3, 10\), got \(1, 3, 10\)"):
+            answers(backbone, images, split(socket.port), 0, 32)
+    finally:
+        socket.close()
+
+
+def test_it_fits_the_network_that_is_served(served: Socket, backbone: Backbone) -> None:
+    check_network(split(served.port), backbone)
+    with pytest.raises(InputError, match="should run the same network"):
+        check_network(split(served.port), tiny_resnet())

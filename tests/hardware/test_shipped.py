@@ -16,6 +16,7 @@ from penstock.backbones import RUN, Backbone, Block, Setting
 from penstock.backbones.resnet import BasicBlock, Head, Stem
 from penstock.hardware import (
     Analog,
+    BitErrors,
     Crossbar,
     Dram,
     Machine,
@@ -27,6 +28,7 @@ from penstock.hardware import (
 )
 
 WRAPPERS: dict[str, Callable[[Machine], Machine]] = {
+    "bit_errors": lambda inner: BitErrors(inner, (1e-3, 0.0)),
     "analog": lambda inner: Analog(inner, snr_db=(10, 30)),
     "crossbar": lambda inner: Crossbar(inner, adc_bits=(6, 8)),
     "dram": lambda inner: replace(_preset(Dram, "dram"), inner=inner),
@@ -52,13 +54,15 @@ class Plain(Block):
         self.widen = nn.Linear(8, 48)  # of pixels as tokens
         self.convolution = nn.Conv2d(48, 48, 3, padding=1, groups=48)
         self.narrow = nn.Conv2d(48, 8, 1, groups=2)
+        self.along = nn.Conv1d(8, 8, 3, padding=1)  # of pixels as a series
         self.norm = nn.BatchNorm2d(8)
 
     def compute(self, x: Tensor, setting: Setting) -> Tensor:
         if not setting.get("run", 1):
             return x
         wide = self.widen(x.movedim(1, -1)).relu().movedim(-1, 1)
-        y: Tensor = self.norm(self.narrow(self.convolution(wide))).relu()
+        narrow = self.narrow(self.convolution(wide))
+        y: Tensor = self.norm(self.along(narrow.flatten(2)).view_as(narrow)).relu()
         return y
 
 

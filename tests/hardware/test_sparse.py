@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from penstock.backbones import RUN, Block, InputError, Product, Setting, resnet, restrict, shipped
+from penstock.backbones.resnet import BasicBlock
 from penstock.hardware import (
     Cost,
     Digital,
@@ -233,6 +234,14 @@ def test_the_price_is_reached_by_some_input_and_never_exceeded(mode: Mode, mac: 
         assert dense <= price <= dense + 11
 
 
+def test_no_lanes_take_no_cycles() -> None:
+    machine, rng = build_machine("sparse_core"), torch.Generator()
+    block = BasicBlock(4, 4, stride=1).eval()
+    with torch.no_grad():
+        y, cost, _ = machine.run(Job(block, torch.rand(0, 4, 6, 6), {}), {}, rng)
+    assert y.shape == (0, 4, 6, 6) and torch.as_tensor(cost.latency_s).numel() == 0
+
+
 def test_a_block_that_is_left_out_costs_nothing() -> None:
     block = convolved()
     assert spent(CORE, block, some_zeros(2, 4, 5, 5), run=0).tolist() == [0, 0]
@@ -319,7 +328,10 @@ def test_networks_are_fitted_through_it() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"mode": "three_entries"}, "mode is one of dense, branch, .* got 'three_entries'"),
+        (
+            {"mode": "three_entries"},
+            "one of dense, branch, .* got 'three_entries'",
+        ),
         ({"lanes": 0}, "lanes, load_cycles and mac_cycles are at least 1, got 0, 1"),
         ({"mac_cycles": {8: 0}}, "at least 1, got 1, 1 and {8: 0}"),
     ],

@@ -234,6 +234,7 @@ WIDE = Link(Synthetic(traces=8, length_s=60), rtt_s=0.005, rtt_most_s=0.5)
     [
         Split(build_machine("phone"), build_machine("server"), Link(5e6, rtt_s=0.02)),
         Split(build_machine("phone"), build_machine("server"), WIDE, busy=(0.1, 0.8)),
+        Split(build_machine("phone"), build_machine("server"), WIDE, timeout_s=0.05),
         Split(
             Analog(build_machine("edge")),
             Analog(build_machine("server")),
@@ -244,7 +245,7 @@ WIDE = Link(Synthetic(traces=8, length_s=60), rtt_s=0.005, rtt_most_s=0.5)
             count_far=True,
         ),
     ],
-    ids=["constant", "generated", "noisy"],
+    ids=["constant", "generated", "hasty", "noisy"],
 )
 def test_splits_keep_the_rules(machine: Split) -> None:
     check_machine(machine)
@@ -356,7 +357,7 @@ def test_what_stands_beside_a_preset_replaces_its_own() -> None:
         ({"bits": (16,)}, "1 to 8 or at 32 bits, got 16"),
         ({"busy": (0.5, 1.0)}, "busy is the least and the most share"),
         ({"timeout_s": 0.0}, "timeout_s is above 0"),
-        ({"far": "server:50051"}, "far a Machine or a Remote .* Digital, str, Link"),
+        ({"far": "server:50051"}, "far of Split is a Machine or a Remote, got 'server:50051'"),
     ],
 )
 def test_numbers_out_of_range_are_explained(changes: dict[str, Any], sentence: str) -> None:

@@ -27,6 +27,27 @@ def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     assert "edge should be a Dram, got Digital" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--images", "0"], "images are 1 or more"),
+        (["--points", "-1"], "points 0 to 100, got 1000 and -1"),
+        (["--bits", "5"], "this network runs at 4, 8, 32 bits, got 5"),
+        (["--seed", "-1"], "a seed is a whole number"),
+    ],
+)
+def test_what_cannot_be_characterised_is_one_sentence(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("characterise", ["digits", "--data", "digits", *options]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_images_of_another_network_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("characterise", ["cifar10", "--data", "digits"]) == 2
+    assert "the network takes images (3, 32, 32)" in capsys.readouterr().err
+
+
 def test_the_script_says_what_data_it_lacks(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "reproduce" / "eden.py")]
     command += ["--data", str(tmp_path)]

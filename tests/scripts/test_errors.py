@@ -89,6 +89,19 @@ def other_run(folder: Path, tiny: Path) -> tuple[list[str], str]:
     return [str(tiny), "--resume"], "another experiment"
 
 
+def exposed_weights(folder: Path, tiny: Path) -> tuple[list[str], str]:
+    option = with_weights(tiny, weights(folder))
+    tiny.write_text(tiny.read_text() + '[exposure]\nknob = "dram_v"\nstart = 1.35\nstop = 1.1\n')
+    return [option], "leave one of them out"
+
+
+def low_exposure(folder: Path, tiny: Path) -> tuple[list[str], str]:
+    exposure = '[exposure]\nknob = "dram_v"\nstart = 1.35\nstop = 0.1\n'
+    budget = '[budget]\nresource = "energy_j"\nlimit = 1.0\nrelative = true\n'
+    tiny.write_text(tiny.read_text() + exposure + budget)
+    return [str(tiny), "--machine", "dram"], "was tested from"
+
+
 def unwritable(folder: Path, tiny: Path) -> tuple[list[str], str]:
     (folder / "file").write_text("in the way")
     return [str(tiny), "--out", str(folder / "file" / "run")], "cannot be written"
@@ -107,6 +120,8 @@ CASES: list[Case] = [
     long_stream,
     truncated_weights,
     other_run,
+    exposed_weights,
+    low_exposure,
     unwritable,
 ]
 

@@ -1,0 +1,32 @@
+"""Machines that know one network only, by the names of its layers, its times or its weights."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from penstock.backbones import Backbone
+from penstock.hardware.machine import Machine
+
+
+def machines(machine: Machine) -> Iterator[Machine]:
+    """A machine and all that it holds, from the outside in."""
+    yield machine
+    if is_dataclass(machine):
+        for field in fields(machine):
+            value = getattr(machine, field.name)
+            if isinstance(value, Machine):
+                yield from machines(value)
+
+
+def is_bound(machine: Machine) -> bool:
+    """Whether a machine, or one inside of it, knows one network only."""
+    return any(each.bound for each in machines(machine))
+
+
+def check_network(machine: Machine, backbone: Backbone) -> None:
+    """Refuse a network that a machine, or one inside of it, was not made for.
+
+    Raises:
+        InputError: as `Machine.fits` of the first that refuses.
+    """
+    for each in machines(machine):
+        each.fits(backbone)
