@@ -10,13 +10,10 @@ import pytest
 import torch
 
 from penstock.backbones import Backbone, Images, InputError, resnet, tiny_resnet
-from penstock.backbones.prepared import as_it_is
 from penstock.envs import Budget, Lanes, Stream
 from penstock.hardware import Digital, Job, build_machine, check_machine
 from penstock.hardware.bound import check_network, is_bound
 from penstock.hardware.measured import Measured
-from penstock.hardware.timings import structure
-from penstock.scripts.stopwatch import parts
 
 DIGITAL = Digital(
     mac_j={4: 1e-12, 8: 2e-12, 32: 3e-11},
@@ -28,33 +25,6 @@ DIGITAL = Digital(
 )
 
 
-def seconds(setting: dict[str, float], batch: int) -> float:
-    """Made up: 1 ms a batch and 1 ms an input at full width, twice that below 32 bits."""
-    if setting.get("run", 1) == 0:
-        return 0.0
-    emulated = 2 if setting.get("bits", 32) < 32 else 1
-    return 1e-3 * emulated * (1 + batch * setting.get("width", 1))
-
-
-def table(backbone: Backbone, path: Path) -> str:
-    """What `penstock profile` would write, with those seconds."""
-    blocks: dict[str, Any] = {
-        part.block.name: {
-            "structure": structure(part.block, part.shape),
-            "macs": 1.0,
-            "times": [
-                {"setting": s, "batch": {str(n): {"median_s": seconds(s, n)} for n in (1, 4)}}
-                for s in part.settings
-            ],
-        }
-        for part in parts(backbone, as_it_is)
-    }
-    decision = {"setting": {}, "batch": {str(n): {"median_s": 1e-4 * n} for n in (1, 4)}}
-    blocks["policy"] = {"structure": "", "macs": 8000.0, "times": [decision]}
-    path.write_text(json.dumps({"batches": [1, 4], "blocks": blocks}))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     with torch.random.fork_rng(devices=[]):
@@ -63,8 +33,12 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def path(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return table(backbone, tmp_path_factory.mktemp("table") / "profile.json")
+def path(
+    backbone: Backbone,
+    write_times: Callable[[Backbone, Path], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    return write_times(backbone, tmp_path_factory.mktemp("table") / "profile.json")
 
 
 def test_seconds_are_those_of_the_table_for_one_input(backbone: Backbone, path: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from penstock.hardware import (
     Crossbar,
     Dram,
     Machine,
+    Measured,
     Sparse,
     Split,
     build_machine,
@@ -81,12 +83,20 @@ def test_every_preset_keeps_the_rules_on_every_kind_of_block(name: str, network:
     check_machine(build_machine(name), backbone=network)
 
 
-@pytest.mark.parametrize(("outer", "inner"), list(permutations(WRAPPERS, 2)))
-def test_any_two_wrappers_compose(outer: str, inner: str) -> None:
+@pytest.mark.parametrize(("outer", "inner"), list(permutations([*WRAPPERS, "measured"], 2)))
+def test_any_two_wrappers_compose(
+    outer: str, inner: str, write_times: Callable[[Backbone, Path], str], tmp_path: Path
+) -> None:
     # One kind of block with a skip and one product is enough for what only wrappers can break.
     torch.manual_seed(0)
     small = Backbone(Stem(1, 4, pool=True), [Plain4()], [Head(4, 3)], shape=(1, 8, 8), classes=3)
-    machine = WRAPPERS[outer](WRAPPERS[inner](build_machine("edge")))
+    times = write_times(small, tmp_path / "times.json")
+
+    def measured(inner: Machine) -> Machine:
+        return Measured(inner, times)
+
+    wrappers = {**WRAPPERS, "measured": measured}
+    machine = wrappers[outer](wrappers[inner](build_machine("edge")))
     assert len(machine.knobs) == len({knob.name for knob in machine.knobs})
     check_machine(machine, backbone=small.eval())
 
