@@ -17,11 +17,12 @@ from typing import Literal
 
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 from tyro.conf import Positional
 
 from penstock.agents.evaluation import interval
 from penstock.backbones import Backbone, Data, load, load_data, staged_resnet
+from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.backbones.training import Fitting, fit
 from penstock.hardware import Analog, Exposure, Machine, build_machine, through, vote
@@ -34,6 +35,11 @@ VOTES = 11
 
 RAMP = Exposure("snr_db", start=20.0, stop=0.0, until=0.4)
 """The schedule of the noise: [estimate], the paper does not give one."""
+
+FIRST_BIAS = -1.0
+"""Of every normalisation, as a fit begins. Noise follows the mean power of a layer: what few
+outputs say loudly stands above it. [measured] On validation images of MNIST, short fits of seed 0:
+87 % from -1 and 83 % from 0 and -2, one pass at 0 dB; 98.0, 97.0 and 96.7 % with 11 votes."""
 
 Task = Literal["mnist", "cifar10"]
 
@@ -98,9 +104,14 @@ def network(task: Task, width: float) -> Backbone:
     """A residual network of few layers, wide where images are small: noise averages out there."""
     if task == "mnist":
         channels = [round(count * width) for count in (32, 256)]
-        return staged_resnet(channels, (1, 1), (2, 2), pool=True, in_channels=1, size=28)
-    channels = [round(count * width) for count in (32, 128, 256)]
-    return staged_resnet(channels, (1, 1, 1), (1, 2, 2), pool=True)
+        found = staged_resnet(channels, (1, 1), (2, 2), pool=True, in_channels=1, size=28)
+    else:
+        channels = [round(count * width) for count in (32, 128, 256)]
+        found = staged_resnet(channels, (1, 1, 1), (1, 2, 2), pool=True)
+    for layer in found.modules():
+        if isinstance(layer, SettingNorm):
+            nn.init.constant_(layer.bias, FIRST_BIAS)
+    return found
 
 
 def judged(arguments: Arguments, data: Data, seed: int) -> dict[str, Tensor]:
