@@ -16,7 +16,7 @@ from penstock.backbones.knob import (
     every_setting,
 )
 from penstock.backbones.matrices import Matrix, matrices
-from penstock.backbones.performing import run_block
+from penstock.backbones.performing import black, perform_network, run_block
 from penstock.backbones.product import Operand, Perform, Product, exact
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
@@ -43,6 +43,7 @@ __all__ = [
     "RunAt",
     "Setting",
     "Work",
+    "black",
     "build",
     "chosen",
     "every_setting",
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "load_data",
     "matrices",
+    "perform_network",
     "resnet",
     "restrict",
     "run_block",

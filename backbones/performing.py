@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from penstock.backbones.backbone import Backbone, restrict
 from penstock.backbones.block import Block
 from penstock.backbones.errors import InputError
-from penstock.backbones.knob import Setting
+from penstock.backbones.evaluating import evaluating
+from penstock.backbones.knob import FULL, Setting
 from penstock.backbones.product import Operand, Perform, Product, exact, perform
 
 
@@ -28,7 +30,8 @@ def run_block(block: Block, x: Tensor, setting: Setting, by: Perform = exact) ->
         by: given one product after the other, in the order of the block.
 
     Raises:
-        InputError: if weights take part in what is not one of these products.
+        InputError: if weights take part in what is not one of these products. Numbers that a block
+            computes from its weights before it multiplies by them are not known as weights.
     """
     if by is exact:
         y: Tensor = block(x, setting)
@@ -38,6 +41,33 @@ def run_block(block: Block, x: Tensor, setting: Setting, by: Perform = exact) ->
     return y
 
 
+@torch.no_grad()
+def perform_network(
+    backbone: Backbone, by: Perform, images: Tensor | None = None, setting: Setting = FULL
+) -> None:
+    """Have every product of a network performed once, in evaluation mode.
+
+    Args:
+        backbone: left as it was.
+        by: given one product after the other.
+        images: floats in [0, 1], [n, C, H, W]; None: a single black one.
+        setting: of the knobs of stem and blocks.
+    """
+
+    def run(block: Block, x: Tensor, own: Setting) -> Tensor:
+        return run_block(block, x, restrict(own, block), by)
+
+    with evaluating(backbone):
+        images = black(backbone) if images is None else images
+        backbone.answers(images, setting, stem=setting, run=run)
+
+
+def black(backbone: Backbone) -> Tensor:
+    """A black image [1, C, H, W], of the type and on the device of a network's weights."""
+    like = next(backbone.parameters(), torch.empty(0))
+    return torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
+
+
 @final
 class _Performing(TorchFunctionMode):
     """While it is entered, products go to someone."""
@@ -45,15 +75,18 @@ class _Performing(TorchFunctionMode):
     def __init__(self, block: Block, by: Perform) -> None:
         super().__init__()
         self._block, self._by = block, by
+        self._owners = {_place(w): m for m in block.modules() for w in m.parameters(recurse=False)}
+        self._names = {module: name for name, module in block.named_modules()}
+        self._used: dict[str, int] = {}
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if function is perform:
-            return self._perform(*args)
+            return self.perform(*args)
         if function in _PLAIN:
-            return _PLAIN[function](self._perform, self._block, *args, **(kwargs or {}))
-        if function in _WHOLE or (function in _MATRIX and _weighs(args)):
+            return _PLAIN[function](self, *args, **(kwargs or {}))
+        if function in _WHOLE or (function in _MATRIX and self._weighs((args, kwargs or {}))):
             raise InputError(
                 "machines perform the products of linear layers and of convolutions in one and two "
                 f"dimensions, got {getattr(function, '__name__', function)} in "
@@ -61,23 +94,33 @@ class _Performing(TorchFunctionMode):
             )
         return function(*args, **(kwargs or {}))
 
-    def _perform(self, product: Product) -> Tensor:
-        names = {module: name for name, module in self._block.named_modules()}
-        own = names.get(product.layer, "")
+    def perform(self, product: Product) -> Tensor:
+        """Have it performed under the name of its place; one used again is another, "#2"."""
+        own = self._names.get(product.layer, "")
         name = f"{self._block.name}.{own}" if own else self._block.name
-        return self._by(replace(product, name=name))
+        count = self._used[name] = self._used.get(name, 0) + 1
+        return self._by(replace(product, name=name if count == 1 else f"{name}#{count}"))
+
+    def owner(self, weight: Tensor) -> nn.Module:
+        """The layer that a weight, or the part of it that is given, belongs to."""
+        return self._owners.get(_place(weight), self._block)
+
+    def _weighs(self, value: Any) -> bool:
+        """Whether a weight, or a view of one, is among what a function is given."""
+        if isinstance(value, Tensor):
+            return _place(value) in self._owners
+        if isinstance(value, Mapping):
+            return any(map(self._weighs, value.values()))
+        return isinstance(value, list | tuple) and any(map(self._weighs, value))
 
 
-def _owner(block: Block, weight: Tensor) -> nn.Module:
-    """The layer that a weight belongs to."""
-    for module in block.modules():
-        if any(weight is own for own in module.parameters(recurse=False)):
-            return module
-    return block
+def _place(weight: Tensor) -> int:
+    """Where in memory the whole of it begins."""
+    return weight.untyped_storage().data_ptr()
 
 
 def _plain_linear(
-    by: Perform, block: Block, input: Tensor, weight: Tensor, bias: Tensor | None = None
+    performing: _Performing, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """The features of tokens [n, T, I] lie last; those of a product second."""
 
@@ -86,7 +129,7 @@ def _plain_linear(
 
     each = (-1, *[1] * (input.dim() - 2))
     product = Product(
-        _owner(block, weight),
+        performing.owner(weight),
         Operand(input.movedim(-1, 1)),
         Operand(weight),
         weight,
@@ -94,15 +137,14 @@ def _plain_linear(
         (lambda raw: raw) if bias is None else lambda raw: raw + bias.view(each),
         shift=bias,
     )
-    return by(product).movedim(1, -1)
+    return performing.perform(product).movedim(1, -1)
 
 
 def _plain_convolution(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Of one or two dimensions."""
 
     def plain(
-        by: Perform,
-        block: Block,
+        performing: _Performing,
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
@@ -111,7 +153,7 @@ def _plain_convolution(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]
     ) -> Tensor:
         each = (-1, *[1] * (weight.dim() - 2))
         product = Product(
-            _owner(block, weight),
+            performing.owner(weight),
             Operand(input),
             Operand(weight),
             weight,
@@ -119,14 +161,9 @@ def _plain_convolution(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]
             (lambda raw: raw) if bias is None else lambda raw: raw + bias.view(each),
             shift=bias,
         )
-        return by(product)
+        return performing.perform(product)
 
     return plain
-
-
-def _weighs(arguments: tuple[Any, ...]) -> bool:
-    """Whether a weight is among them."""
-    return any(isinstance(each, nn.Parameter) for each in arguments)
 
 
 _PLAIN: Final[Mapping[Any, Callable[..., Tensor]]] = {
@@ -163,11 +200,27 @@ _MATRIX: Final = {
     torch.baddbmm,
     torch.mv,
     torch.einsum,
+    torch.tensordot,
+    torch.inner,
+    torch.dot,
+    torch.addmv,
+    torch.addbmm,
+    torch.chain_matmul,
+    torch.linalg.matmul,
+    torch.linalg.multi_dot,
+    torch.linalg.vecdot,
+    torch.convolution,
     Tensor.matmul,
     Tensor.__matmul__,
     Tensor.__rmatmul__,
     Tensor.mm,
     Tensor.bmm,
     Tensor.mv,
+    Tensor.dot,
+    Tensor.inner,
+    Tensor.addmm,
+    Tensor.addmv,
+    Tensor.addbmm,
+    Tensor.baddbmm,
 }
-"""Products of two matrices, of which one may be a weight."""
+"""Products of two tensors, of which one may be a weight."""

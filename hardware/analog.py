@@ -105,6 +105,11 @@ class Analog(Machine):
                 f"{self.columns_per_adc}; raise them"
             )
 
+        if self.signal_power and self.site not in ("folded", "raw"):
+            raise InputError(
+                'the power of products can be frozen where the noise is on them (site = "folded" '
+                f'or "raw"), got {self.site!r}; leave signal_power out'
+            )
         for name, powers in self.signal_power.items():
             if not powers or not all(isfinite(each) and each >= 0 for each in powers):
                 raise InputError(

@@ -13,8 +13,9 @@ def machines(machine: Machine) -> Iterator[Machine]:
     if is_dataclass(machine):
         for field in fields(machine):
             value = getattr(machine, field.name)
-            if isinstance(value, Machine):
-                yield from machines(value)
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(each, Machine):
+                    yield from machines(each)
 
 
 def is_bound(machine: Machine) -> bool:

@@ -209,8 +209,12 @@ def _call(target: Any, arguments: Mapping[str, Any], label: str) -> Any:
     _check_arguments(target, arguments, label)
     try:
         return target(**arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{label} does not accept its arguments: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # a user's own code; what it raises is the answer
+        raise InputError(
+            f"{label} does not accept its arguments ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _check_arguments(target: Callable[..., Any], arguments: Table, label: str) -> None:

@@ -199,12 +199,13 @@ def _price_is_the_most(bench: _Bench) -> Iterator[str]:
 
 
 def _prices_grow_with_work(bench: _Bench) -> Iterator[str]:
-    """Turning up a block's knob never lowers the price in MACs, nor modelled energy and latency."""
+    """Turning up bits or a block's knob never lowers price in MACs, modelled energy and latency."""
     # What a clock said scatters, and emulated bits may take longer than the floats behind them.
     timed = any(isinstance(each, Measured) for each in machines(bench.machine))
     grow = ("macs",) if timed else ("energy_j", "latency_s", "macs")
     for case in bench.cases():
-        for knob in case.block.knobs:
+        bits = [knob for knob in bench.machine.knobs if knob.name.endswith("_bits")]
+        for knob in (*case.block.knobs, *bits):
             turned = [replace(case, setting={**case.setting, knob.name: c}) for c in knob.choices]
             for less, more in pairwise(turned):
                 for name in grow:

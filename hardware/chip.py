@@ -12,9 +12,9 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, InputError, Product, Setting, run_block
-from penstock.backbones.evaluating import evaluating
+from penstock.backbones import Backbone, InputError, Product, perform_network
 from penstock.backbones.saving import read_tensors, write_tensors
+from penstock.hardware.changed import changed_ns
 from penstock.hardware.nvm import Device
 
 DRAWS: Final = 128
@@ -63,18 +63,19 @@ def cells(
             reference read and one digital factor (global drift compensation, IBM/aihwkit).
     """
     if isinstance(chip, int):
-        pair = _program(product.stored, product.name, device, chip, spread)
+        pair = _program(product.stored.float(), product.name, device, chip, spread)
     else:
         pair = _saved(product, chip, device)
     now = device.age(pair.programmed_us, pair.exponent, time_s)
     scale = pair.unit / device.g_max_us
     if compensated:
-        scale = scale * (pair.programmed_us.sum() / now.sum())
-    rustle = device.read_us(pair.target, now, time_s)
+        scale = scale * (pair.programmed_us.sum() / now.sum().clamp(min=1e-12))
+    rustle = device.read_us(pair.programmed_us / device.g_max_us, now, time_s)
     weight = (now[0] - now[1]) * scale
     variance = rustle.square().sum(dim=0) * scale.square()
     used = tuple(slice(0, size) for size in product.weight.values.shape)
-    return Cells(weight[used], variance[used])
+    kind = product.weight.values.dtype
+    return Cells(weight[used].to(kind), variance[used].to(kind))
 
 
 @torch.no_grad()
@@ -96,16 +97,12 @@ def save_chip(
     tensors: dict[str, Tensor] = {}
 
     def note(product: Product) -> Tensor:
-        pair = _program(product.stored, product.name, device, chip, spread)
+        pair = _program(product.stored.float(), product.name, device, chip, spread)
         for part, tensor in zip(PARTS, _parts(pair), strict=True):
             tensors[f"{product.name}.{part}"] = tensor
         return product.exact()
 
-    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
-        return run_block(block, x, {}, note)
-
-    with evaluating(backbone):
-        backbone.answers(torch.zeros(1, *backbone.shape), run=run)
+    perform_network(backbone, note)
     about = {"cell": repr(device), "chip": str(chip), "spread": str(spread)}
     write_tensors(path, tensors, about)
 
@@ -144,8 +141,8 @@ def _chip(path: str, changed_ns: int) -> tuple[dict[str, Tensor], dict[str, str]
 
 
 def _saved(product: Product, path: str, device: Device) -> _Pair:
-    there, name = Path(path), product.name
-    tensors, about = _chip(path, there.stat().st_mtime_ns if there.exists() else 0)
+    name = product.name
+    tensors, about = _chip(path, changed_ns(path))
     whole = (2, *product.stored.shape)
     if any(f"{name}.{part}" not in tensors for part in PARTS):
         held = "none"
@@ -154,8 +151,8 @@ def _saved(product: Product, path: str, device: Device) -> _Pair:
     elif about.get("cell") != repr(device):
         held = f"cells of the kind {about.get('cell')}"
     else:
-        there_now = product.stored.device
-        return _Pair(*(tensors[f"{name}.{part}"].to(there_now) for part in PARTS))
+        there = product.stored.device
+        return _Pair(*(tensors[f"{name}.{part}"].to(there) for part in PARTS))
     raise InputError(
         f"{path} should hold {device} cells for the layer {name!r} of {whole[1:]}, got {held}; "
         "program the chip with the network that is run on it (save_chip)"

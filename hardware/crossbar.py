@@ -7,6 +7,7 @@ conversion, so that the height of a tile changes results.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import final
 
 import torch
@@ -22,9 +23,8 @@ from penstock.backbones import (
     Setting,
     chosen,
     exact,
-    run_block,
+    perform_network,
 )
-from penstock.backbones.evaluating import evaluating
 from penstock.hardware.arrays import array_cost, channels_of_a_tile
 from penstock.hardware.chip import Cells, cells
 from penstock.hardware.cost import Cost, Job
@@ -45,8 +45,9 @@ class Crossbar(Machine):
     For a tile of rows R: y = ADC(sum over R of DAC(x) * (G+ - G-)), read `votes` times and
     averaged; G are the conductances of this very chip `time_s` after programming, and each read
     adds noise of their own, independent between reads. The converters at the rows reach to the
-    largest input of a lane; those at the columns to `adc_range`, or to four deviations of a lane's
-    sums where it is not said. Left out: the resistance of wires, and faults that are stuck.
+    largest input of a lane; those at the columns to `adc_range`, or to four times the root mean
+    square of a lane's sums where it is not said. Left out: the resistance of wires, and faults that
+    are stuck.
     """
 
     inner: Machine
@@ -93,10 +94,15 @@ class Crossbar(Machine):
                 )
         if self.dac_bits < 2:
             raise InputError(f"dac_bits are 2 or more, of which 1 is a sign, got {self.dac_bits}")
-        if self.time_s < 0 or self.spread < 0 or min(self.tile_rows, self.tile_columns) < 1:
+        if not (0 <= self.time_s < inf and 0 <= self.spread < inf):
             raise InputError(
-                "time_s and spread are at least 0 and tiles have a row and a column or more, got "
-                f"{self.time_s}, {self.spread}, {self.tile_rows} and {self.tile_columns}"
+                f"time_s and spread are finite and at least 0, got {self.time_s} and "
+                f"{self.spread}; correct them"
+            )
+        if min(self.tile_rows, self.tile_columns, self.columns_per_adc) < 1:
+            raise InputError(
+                "tile_rows, tile_columns and columns_per_adc are at least 1, got "
+                f"{self.tile_rows}, {self.tile_columns} and {self.columns_per_adc}; raise them"
             )
 
     @property
@@ -124,8 +130,7 @@ class Crossbar(Machine):
                 self.cells(product)
                 return product.exact()
 
-            like = next(backbone.parameters())
-            _run_all(backbone, torch.zeros(1, *backbone.shape, device=like.device), look)
+            perform_network(backbone, look)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -203,7 +208,8 @@ class Crossbar(Machine):
             noise = variance.clamp(min=0).sqrt()
             top = _spread(total) if ranges is None else total.new_tensor(ranges[number])
             for _ in range(votes):
-                noisy = torch.addcmul(total, noise, standard_normal(total, rng))
+                drawn = standard_normal(total, rng).to(total.dtype)
+                noisy = torch.addcmul(total, noise, drawn)
                 raw = raw + _convert(noisy, top, bits)
         return product.finish(raw / votes)
 
@@ -257,24 +263,13 @@ def calibrate_range(
         ]
         return machine.read(product, exact, bits, votes, rng)
 
-    _run_all(backbone, images, note)
+    perform_network(backbone, note, images)
     return replace(machine, adc_range=found)
-
-
-@torch.no_grad()
-def _run_all(backbone: Backbone, images: Tensor, by: Perform) -> None:
-    """Have all products of a network performed, at full."""
-
-    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
-        return run_block(block, x, {}, by)
-
-    with evaluating(backbone):
-        backbone.answers(images, run=run)
 
 
 def _percentile(x: Tensor) -> float:
     flat = x.abs().flatten()
-    high: Tensor = flat[:: max(1, len(flat) // SAMPLES)].quantile(0.999)
+    high: Tensor = flat[:: max(1, len(flat) // SAMPLES) | 1].quantile(0.999)
     return float(high)
 
 
@@ -293,8 +288,8 @@ def _of_groups(product: Product, x: Tensor, channels: slice) -> Tensor:
 
 
 def _spread(total: Tensor) -> Tensor:
-    """Four deviations of each lane's sums, [n, 1, ...]."""
-    top: Tensor = 4 * total.detach().flatten(1).std(dim=1, correction=0)
+    """Four times the root of the mean square of each lane's sums, [n, 1, ...]."""
+    top: Tensor = 4 * total.detach().flatten(1).square().mean(dim=1).sqrt()
     return top.clamp(min=1e-12).view(-1, *[1] * (total.dim() - 1))
 
 

@@ -88,6 +88,11 @@ class Dram(Machine):
         for rate in (*curve.rates, *map(curve.rate, self.volts.values())):
             self.faults.model.weak_share(rate)
         curve.choices_v(self.nominal_v)
+        if rate := curve.rate(self.nominal_v):
+            raise InputError(
+                f"module {curve.module} has errors at its nominal {self.nominal_v:g} V, a bit "
+                f"error rate of {rate:g}; nominal_v is a voltage without any"
+            )
         if max(self.volts.values(), default=0.0) > self.nominal_v:
             raise InputError(
                 f"volts are at most nominal_v = {self.nominal_v:g}, got {dict(self.volts)}; "

@@ -17,12 +17,11 @@ from torch import Tensor
 from penstock.backbones import (
     FULL,
     Backbone,
-    Block,
     Images,
     Product,
     Setting,
-    restrict,
-    run_block,
+    black,
+    perform_network,
 )
 from penstock.backbones.evaluating import evaluating
 from penstock.backbones.training import accuracies
@@ -67,8 +66,8 @@ def spent(backbone: Backbone, machine: Machine, setting: Setting = FULL) -> Cost
     """What one input costs a network on a machine, all of its heads included."""
     costs: list[Cost] = []
     run = through(machine, torch.Generator(), pay=costs.append)
-    with torch.no_grad():
-        backbone.eval().answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
+    with torch.no_grad(), evaluating(backbone):
+        backbone.answers(black(backbone), setting, stem=setting, run=run)
     return sum(costs, Cost())
 
 
@@ -195,9 +194,5 @@ def data_types(backbone: Backbone, setting: Setting = FULL) -> dict[str, float]:
         sizes[f"{product.name}.{INPUT}"] = x.values[0].numel() * x.bits / 8
         return product.exact()
 
-    def run(block: Block, x: Tensor, own: Setting) -> Tensor:
-        return run_block(block, x, restrict(own, block), perform)
-
-    with evaluating(backbone):
-        backbone.answers(torch.zeros(1, *backbone.shape), setting, stem=setting, run=run)
+    perform_network(backbone, perform, setting=setting)
     return sizes

@@ -6,7 +6,7 @@ from math import isfinite
 
 import torch
 
-from penstock.backbones import Backbone, InputError, Run, RunAt
+from penstock.backbones import Backbone, InputError, Run, RunAt, black
 from penstock.backbones.evaluating import evaluating
 from penstock.hardware.bound import check_network
 from penstock.hardware.machine import Machine
@@ -79,13 +79,21 @@ class Exposure:
                     f"{name!r}; name one of them"
                 )
 
+        choices = {knob.name: knob.choices for knob in machine.knobs}
+        ends = ((self.knob, self.start), (self.knob, self.stop), *self.others.items())
+        for name, value in ends:
+            if name in choices and not min(choices[name]) <= value <= max(choices[name]):
+                raise InputError(
+                    f"{name} lies from {min(choices[name]):g} to {max(choices[name]):g} on this "
+                    f"machine, got {value:g} in an exposure; move it, or add choices"
+                )
+
         def at(progress: float, rng: torch.Generator) -> Run:
             return through(machine, rng, {**self.others, self.knob: self.value(progress)})
 
         if backbone is not None:
             check_network(machine, backbone)
-            image = torch.zeros(1, *backbone.shape, device=next(backbone.parameters()).device)
             with torch.no_grad(), evaluating(backbone):
                 for progress in (0.0, 1.0):
-                    backbone.answers(image, run=at(progress, torch.Generator()))
+                    backbone.answers(black(backbone), run=at(progress, torch.Generator()))
         return at

@@ -34,11 +34,14 @@ def check_fields(machine: Any) -> None:
     hints = _hints(type(machine))  # type: ignore[arg-type]  # a class is hashable
     for field in fields(machine):
         value = getattr(machine, field.name)
-        if not _is(value, hints[field.name]):
+        if field.name in hints and not _is(value, hints[field.name]):
             raise InputError(_sentence(machine, field.name, hints[field.name], value))
-        if field.name.endswith(AMOUNTS) and any(
-            isnan(each) or each < 0 for each in _numbers(value)
-        ):
+        numbers = _numbers(value)
+        if any(map(isnan, numbers)):
+            raise InputError(
+                f"{field.name} of {type(machine).__name__} is a number, got {value!r}; correct it"
+            )
+        if field.name.endswith(AMOUNTS) and min(numbers, default=0) < 0:
             raise InputError(
                 f"{field.name} of {type(machine).__name__} is at least 0, got {value!r}; correct it"
             )
@@ -46,7 +49,10 @@ def check_fields(machine: Any) -> None:
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    try:
+        return get_type_hints(kind)
+    except NameError:  # imported for a type checker only: nothing is known of its fields
+        return {}
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -63,6 +69,12 @@ def _is(value: Any, hint: Any) -> bool:
         return (number or isinstance(value, hint)) and (hint is bool or not isinstance(value, bool))
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(_is(each, inside[1]) for each in value.values())
+    if origin is tuple and inside[-1:] != (...,):
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == len(inside)
+            and all(map(_is, value, inside))
+        )
     if origin is not None and issubclass(origin, Sequence):
         plain = isinstance(value, Sequence) and not isinstance(value, str)
         return plain and all(_is(each, inside[0]) for each in value)
@@ -84,6 +96,8 @@ def _words(hint: Any) -> str:
         return "one of " + ", ".join(map(str, inside))
     if origin is not None and issubclass(origin, Mapping):
         return f"a table of which each entry is {_words(inside[1])}"
+    if origin is tuple and inside[-1:] != (...,):
+        return f"a list of {', '.join(map(_words, inside))}"
     if origin is not None and issubclass(origin, Sequence):
         return f"a list of which each entry is {_words(inside[0])}"
     return _PLAIN.get(hint) or f"a {getattr(hint, '__name__', hint)}"

@@ -6,7 +6,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, InputError, Matrix, Setting, matrices, run_exactly
+from penstock.backbones import (
+    Backbone,
+    Block,
+    InputError,
+    Matrix,
+    Setting,
+    black,
+    matrices,
+    run_exactly,
+)
 from penstock.backbones.errors import did_you_mean
 from penstock.backbones.evaluating import evaluating
 
@@ -26,10 +35,8 @@ def layers(backbone: Backbone) -> dict[str, Matrix]:
             found[matrix.name] = matrix
         return run_exactly(block, x, {})
 
-    like = next(backbone.parameters())
     with evaluating(backbone):
-        image = torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
-        backbone.answers(image, run=run)
+        backbone.answers(black(backbone), run=run)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, InputError, Knob, Setting, run_exactly, work
+from penstock.backbones import Backbone, Block, InputError, Knob, Setting, black, run_exactly, work
 from penstock.backbones.block import POLICY
 from penstock.backbones.evaluating import evaluating
 from penstock.hardware.cost import Cost, Job
@@ -63,15 +63,13 @@ class Measured(Machine):
 
     def fits(self, backbone: Backbone) -> None:
         """Refuse a network that was not measured."""
-        like = next(backbone.parameters())
-        image = torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
 
         def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
             self.latency_s(block, {}, tuple(x.shape[1:]))
             return run_exactly(block, x, setting)
 
         with torch.no_grad(), evaluating(backbone):
-            backbone.answers(image, run=run)
+            backbone.answers(black(backbone), run=run)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

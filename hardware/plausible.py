@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from penstock.backbones import FULL, Backbone, Block, Product, Setting, restrict, run_block
-from penstock.backbones.evaluating import evaluating
+from penstock.backbones import FULL, Backbone, Product, Setting, perform_network
 from penstock.hardware.layers import INPUT, WEIGHT
 
 
@@ -41,10 +40,6 @@ def plausible_ranges(
         note(f"{product.name}.{INPUT}", product.x.values)
         return product.exact()
 
-    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
-        return run_block(block, x, restrict(setting, block), perform)
-
-    with evaluating(backbone):
-        for setting in settings:
-            backbone.answers(images, setting, stem=setting, run=run)
+    for setting in settings:
+        perform_network(backbone, perform, images, setting)
     return ranges

@@ -28,7 +28,7 @@ class Faults:
 
     model: ErrorModel
     chip: int | None = None
-    """Of which the weak cells are; None: of a new one at every read and for every lane."""
+    """Of which the weak cells are; None: of a new one at every read, each lane's inputs apart."""
     plausible: Mapping[str, Range] = field(default_factory=dict)
     """Data type or role -> range; what is read from outside of it, or is no number, becomes 0."""
     sram_bytes: float = 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Final, Literal, final
 
@@ -162,6 +162,9 @@ def _numbers(file: Path, name: str, columns: dict[str, list[str]]) -> list[float
         numbers = [float(cell) for cell in columns[name]]
     except ValueError as error:
         raise InputError(f"{file} should have numbers in {name}, and {error}") from error
-    if any(not isfinite(number) or number < 0 for number in numbers if name != "time_s"):
-        raise InputError(f"{file} should have finite numbers of at least 0 in {name}; correct it")
+    least = -inf if name == "time_s" else 0.0
+    if any(not isfinite(number) or number < least for number in numbers):
+        raise InputError(
+            f"{file} should have finite numbers of at least {least:g} in {name}; correct it"
+        )
     return numbers

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from penstock.backbones import RUN, Block, InputError, Setting
 from penstock.backbones.knob import numbers
+from penstock.hardware.changed import changed_ns
 
 Key = tuple[tuple[str, float], ...]
 """A setting as the key of a dictionary."""
@@ -78,13 +79,17 @@ def key(setting: Mapping[str, float]) -> Key:
     return tuple(sorted((name, float(choice)) for name, choice in setting.items()))
 
 
-@lru_cache
 def read_timings(path: str) -> Timings:
-    """A table of `penstock profile`; each file is read once.
+    """A table of `penstock profile`; read again when the file has changed.
 
     Raises:
         InputError: if there is none, or it is something else.
     """
+    return _read(path, changed_ns(path))
+
+
+@lru_cache
+def _read(path: str, changed_ns: int) -> Timings:
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         batches = tuple(map(int, table["batches"]))

@@ -19,6 +19,7 @@ from typing import Final
 from penstock.backbones import InputError
 from penstock.backbones.errors import did_you_mean
 from penstock.hardware.build import PRESETS
+from penstock.hardware.changed import changed_ns
 from penstock.hardware.error_models import CACHE_LINE_BITS
 
 STEP_V: Final = 0.025
@@ -107,7 +108,7 @@ def bit_error_rate(faulty_lines: float, burst: float = 1.0) -> float:
 
 
 def read_curve(source: str, module: str, burst: float = 1.0) -> Curve:
-    """The curve of one module, from a file; read once.
+    """The curve of one module, from a file; read again when that has changed.
 
     Args:
         source: path of a .csv file; or "synthetic", which comes with Penstock and is made up.
@@ -130,9 +131,13 @@ def read_curve(source: str, module: str, burst: float = 1.0) -> Curve:
     return curves[module]
 
 
-@lru_cache(maxsize=16)
 def read_curves(source: str, burst: float = 1.0) -> Mapping[str, Curve]:
     """Every module of a file, by name; arguments and errors as of `read_curve`."""
+    return _read(source, burst, changed_ns(source))
+
+
+@lru_cache(maxsize=16)
+def _read(source: str, burst: float, changed_ns: int) -> Mapping[str, Curve]:
     shipped = {path.stem.removeprefix("dram_"): path for path in PRESETS.glob("dram_*.csv")}
     path = shipped.get(source, Path(source))
     if path.suffix != ".csv":

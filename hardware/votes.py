@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from penstock.backbones import FULL, Backbone, Run, Setting
+from penstock.backbones import FULL, Backbone, InputError, Run, Setting
 
 
 @torch.no_grad()
@@ -36,7 +36,12 @@ def vote(
 
     Returns:
         [n, classes].
+
+    Raises:
+        InputError: if there is no vote, or no such kind.
     """
+    if votes < 1 or kind not in ("soft", "hard"):
+        raise InputError(f"1 or more votes are soft or hard, got {votes} {kind!r}; correct them")
     soft = hard = torch.zeros(len(images), backbone.classes, device=images.device)
     for _ in range(votes):
         answers = backbone.answers(images, setting, stem=setting, run=run)

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 from penstock.backbones import BITS, InputError, load_data
 from penstock.backbones.compatible import check_images
 from penstock.hardware import Dram, build_machine, plausible_ranges
+from penstock.hardware.bound import check_network
 from penstock.hardware.eden import accuracy, coarse, fine, spent
 from penstock.scripts.run import check_seed, open_backbone
 
@@ -20,6 +21,8 @@ class Arguments:
     """One that ships with Penstock, or a .safetensors file."""
     data: str
     """Its images: validation images are used."""
+    trust: tuple[str, ...] = ()
+    """Modules beside Penstock's own whose functions a file may call to build its network."""
     machine: str = "dram"
     """A preset or .toml file with a Dram outermost."""
     bits: int = 8
@@ -42,7 +45,8 @@ def run(arguments: Arguments) -> None:
             "images are 1 or more and points 0 to 100, got "
             f"{arguments.images} and {arguments.points:g}; correct them"
         )
-    backbone, dram = open_backbone(arguments.backbone), build_machine(arguments.machine)
+    backbone = open_backbone(arguments.backbone, arguments.trust)
+    dram = build_machine(arguments.machine)
     bits = [choice for knob in backbone.knobs if knob == BITS for choice in knob.choices]
     if arguments.bits not in (bits or [32]):
         known = ", ".join(f"{choice:g}" for choice in bits or [32])
@@ -53,6 +57,12 @@ def run(arguments: Arguments) -> None:
         raise InputError(
             f"{arguments.machine} should be a Dram, got {type(dram).__name__}; "
             "put the Dram outermost, or use the preset dram"
+        )
+    check_network(dram, backbone)
+    if "dram_v" not in {knob.name for knob in dram.knobs}:
+        raise InputError(
+            f"{arguments.machine} says where all weights and inputs lie, which leaves no voltage "
+            "to find; take its volts out"
         )
     setting, seeds = {"bits": float(arguments.bits)}, [arguments.seed]
     images = data.validation.take(range(min(arguments.images, len(data.validation))))

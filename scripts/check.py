@@ -18,12 +18,16 @@ class Arguments:
     backbone: str | None = None
     """Whose blocks it is tried on: a shipped name or a .safetensors file; a small network's if not
     given. A machine that knows one network only needs that."""
+    trust: tuple[str, ...] = ()
+    """Modules beside Penstock's own whose functions a file may call to build its network."""
 
 
 def run(arguments: Arguments) -> None:
     """Check, then print the rules kept and the constants with their sources."""
     machine, named = build_machine(arguments.machine), arguments.backbone
-    check_machine(machine, backbone=None if named is None else open_backbone(named))
+    check_machine(
+        machine, backbone=None if named is None else open_backbone(named, arguments.trust)
+    )
     for rule in rules():
         print(f"ok  {rule}")
     for constant in constants(arguments.machine):

@@ -18,7 +18,7 @@ from penstock.hardware.timings import asked, key, structure
 from penstock.scripts.bench import cpu
 from penstock.scripts.decisions import Decisions, decisions
 from penstock.scripts.pinned import pinned
-from penstock.scripts.run import check_seed, open_backbone, provenance, write_json
+from penstock.scripts.run import check_file, check_seed, open_backbone, provenance, write_json
 from penstock.scripts.stopwatch import Part, Samples, measure, parts
 
 Table = dict[str, Any]
@@ -30,6 +30,8 @@ class Arguments:
 
     backbone: Positional[str]
     """Name of a backbone that ships with Penstock, or a .safetensors file."""
+    trust: tuple[str, ...] = ()
+    """Modules beside Penstock's own whose functions a file may call to build its network."""
     out: Path = Path("profile.json")
     """The table."""
     batches: tuple[int, ...] = (1, 64)
@@ -49,6 +51,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Measure, write, print."""
     check_seed(arguments.seed)
+    check_file(arguments.out)
     for name, numbers in (("batches", arguments.batches), ("hidden", arguments.hidden)):
         if min(numbers, default=0 if name == "batches" else 1) < 1:
             raise InputError(f"{name} are at least 1, got {list(numbers)}; raise them")
@@ -56,7 +59,7 @@ def run(arguments: Arguments) -> None:
         raise InputError(f"repeats are at least 1, got {arguments.repeats}; raise them")
     named = arguments.backbone
     table = profile(
-        open_backbone(named),
+        open_backbone(named, arguments.trust),
         batches=arguments.batches,
         threads=arguments.threads,
         repeats=arguments.repeats,

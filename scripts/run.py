@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -69,13 +69,19 @@ def check_seed(seed: int) -> None:
         raise InputError(f"a seed is a whole number from 0 to 4294967295, got {seed}; choose one")
 
 
-def open_backbone(what: str) -> Backbone:
+def open_backbone(what: str, trust: Sequence[str] = ()) -> Backbone:
     """A fitted backbone: one that ships with Penstock, by name, or a .safetensors file.
 
+    Args:
+        what: the name or file.
+        trust: modules beside Penstock's own whose functions a file may call to build its network.
+
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or it is built by a module that is not trusted.
     """
-    return load(what) if what.endswith(".safetensors") else shipped(what)
+    if not what.endswith(".safetensors"):
+        return shipped(what)
+    return load(what, trusted=("penstock.backbones", *trust))
 
 
 def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -> Run:
@@ -161,10 +167,29 @@ def commit() -> str:
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Write a JSON file at once: beside it first, then in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(beside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_file(path: Path) -> None:
+    """Find out whether a file can be written, before what it is to hold takes its time.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent):
+            problem = "it is a folder" if path.is_dir() else ""
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise InputError(f"{path} cannot be written ({problem}); choose another file with --out")
 
 
 def _first_difference(old: Any, new: Any, where: str = "") -> str:

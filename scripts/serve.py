@@ -4,14 +4,14 @@ import signal
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from threading import Event
 
 import torch
 
-from penstock.backbones import Backbone, InputError, load, shipped
+from penstock.backbones import Backbone, InputError
 from penstock.hardware.probe import probe
 from penstock.hardware.server import MIB, FarHalf, Socket
+from penstock.scripts.run import open_backbone
 
 MOST_MIB = 2047
 """gRPC keeps the limit of a message in 32 bits."""
@@ -71,13 +71,12 @@ def _network(arguments: Arguments) -> Backbone:
             f"a port lies from 0 to 65535 and most_mib from 1 to {MOST_MIB}, got "
             f"{arguments.port} and {arguments.most_mib}; correct them"
         )
-    if arguments.backbone.endswith(".safetensors"):
-        trusted = ("penstock.backbones", *arguments.trust)
-        backbone = load(Path(arguments.backbone), trusted=trusted)
-    else:
-        backbone = shipped(arguments.backbone)
+    backbone = open_backbone(arguments.backbone, arguments.trust)
     try:
-        return backbone.to(torch.device(arguments.device))
+        device = torch.device(arguments.device)
+        if device.type == "meta":
+            raise RuntimeError("numbers on it are not there")
+        return backbone.to(device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise InputError(
             f"device {arguments.device!r} should be one of torch's that is here, but: {error}"

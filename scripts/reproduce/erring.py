@@ -132,9 +132,16 @@ def times_the_energy(
 
     def ratio(weights: Sequence[Array]) -> float:
         policy = sum(each.policy[at] @ w for each, w in zip(found, weights, strict=True))
-        static = sum(each.statics[name] @ w for each, w in zip(found, weights, strict=True))
+        pairs = zip(found, weights, strict=True)
+        static: Array = np.sum([each.statics[name] @ w for each, w in pairs], axis=0)
         enough = np.flatnonzero(static >= policy)
-        return float(GRID[enough[0]] if len(enough) else GRID[-1]) / spent
+        if not len(enough):
+            return float(GRID[-1]) / spent
+        after = enough[0]
+        if after == 0:
+            return float(GRID[0]) / spent
+        both = [after - 1, after]  # the step of the grid in which they are as often right
+        return float(np.interp(policy, static[both], GRID[both])) / spent
 
     counts = [each.policy.shape[1] for each in found]
     drawn = [

@@ -89,6 +89,13 @@ def main() -> None:
                 "<=",
                 "masked",
             ),
+            claim(
+                "analog multipliers over approximate DRAM, images per second",
+                figures["erring_over_exact"],
+                0.5,
+                ">=",
+                "the same machine without either",
+            ),
             claim("import penstock.envs, s", figures["import_s"], 2.0, "<=", "none"),
             claim("penstock list, s", figures["list_s"], 1.0, "<=", "none"),
         ],

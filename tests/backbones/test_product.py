@@ -80,6 +80,12 @@ class Widened(Block):
                 y = self.layer(x[:, 0])
             case "matmul":
                 y = x @ self.weight
+            case "transposed":
+                y = x @ self.weight.T
+            case "part":
+                y = torch.matmul(x, other=self.weight[:, :5])
+            case "tensordot":
+                y = torch.tensordot(x, self.weight.t(), dims=1)
             case "einsum":
                 y = torch.einsum("nti,oi->nto", x, self.weight)
             case _:
@@ -157,7 +163,10 @@ def test_plain_layers_are_performed_too() -> None:
     assert names == ["block.convolution", "block.linear"]
 
 
-@pytest.mark.parametrize("kind", ["attention", "gru", "matmul", "einsum", "conv_transpose1d"])
+@pytest.mark.parametrize(
+    "kind",
+    "attention gru matmul transposed part tensordot einsum conv_transpose1d".split(),
+)
 @pytest.mark.parametrize("grad", [False, True])
 def test_weights_in_any_other_product_are_refused(kind: str, grad: bool) -> None:
     block, x = Widened(kind).eval(), torch.rand(2, 6, 6)
@@ -166,6 +175,37 @@ def test_weights_in_any_other_product_are_refused(kind: str, grad: bool) -> None
         pytest.raises(InputError, match=r"linear layers and of conv.* in block; write .* nn"),
     ):
         run_block(block, x, {}, lambda product: product.exact())
+
+
+class Twice(Block):
+    """A layer that is used twice, parts of a layer, and weights that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.sliced = nn.Linear(4, 4), nn.Linear(4, 8)
+        self.scaled = nn.Linear(4, 4)
+
+    def compute(self, x: Tensor, setting: Setting) -> Tensor:
+        y: Tensor = self.shared(self.shared(x).relu())
+        y = nn.functional.linear(y, self.sliced.weight[:4]).relu()
+        for factor in (2, 3):
+            y = nn.functional.linear(y, factor * self.scaled.weight)
+        return y
+
+
+def test_no_two_products_have_one_name() -> None:
+    names: list[str] = []
+
+    def note(product: Product) -> Tensor:
+        names.append(product.name)
+        return product.exact()
+
+    block = Twice().eval()
+    for _ in range(2):
+        names.clear()
+        run_block(block, torch.rand(2, 4), {}, note)
+        expected = ["block.shared", "block.shared#2", "block.sliced", "block", "block#2"]
+        assert names == expected
 
 
 def test_a_skipped_block_has_no_product() -> None:

@@ -19,6 +19,7 @@ from penstock.hardware import (
 )
 from penstock.hardware.analog import Site
 from penstock.hardware.converters import adc_j, adc_s, dac_j
+from penstock.hardware.disturbance import power
 
 FREE = Digital(
     mac_j=dict.fromkeys((4, 8, 32), 0.0),
@@ -244,6 +245,22 @@ def test_gradients_know_that_noise_grows_with_the_signal(site: Site, power: str)
             at[5] += 1e-2
         by_difference = (above - below).item() / 2e-2
         assert values.grad.view(-1)[5].item() == pytest.approx(by_difference, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_power_beside_a_large_mean_is_that_of_the_difference(dtype: torch.dtype) -> None:
+    z = 1000 + torch.randn(4, 8, 50, 50, generator=seeded()).to(dtype)
+    found = power(z, "ac", "layer", "input")
+    assert found.flatten().tolist() == pytest.approx(
+        z.double().flatten(1).var(dim=1, correction=0).tolist(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(("votes", "kind"), [(0, "soft"), (3, "sfot")])
+def test_votes_that_are_none_are_refused(votes: int, kind: str) -> None:
+    network, images = resnet(8, 0.25, size=8).eval(), torch.rand(2, 3, 8, 8)
+    with pytest.raises(InputError, match="1 or more votes are soft or hard"):
+        vote(network, images, through(Analog(FREE), seeded()), votes, kind)  # type: ignore[arg-type]
 
 
 def test_a_signal_without_power_has_a_gradient() -> None:

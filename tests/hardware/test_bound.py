@@ -130,6 +130,13 @@ def test_a_real_server_is_held_to_no_rule(network: Backbone) -> None:
         (lambda: Analog(EDGE, signal_power={"stem": []}), "signal_power is one number"),
         (lambda: Analog(EDGE, signal_power={"stem": [-1.0]}), r"got \[-1.0\] for 'stem'"),
         (lambda: Crossbar(EDGE, adc_bits=(1, 8)), "adc_bits are choices of 2 or more"),
+        (lambda: Crossbar(EDGE, columns_per_adc=0), "columns_per_adc are at least 1, got 128"),
+        (lambda: Crossbar(EDGE, spread=float("nan")), "spread of Crossbar is a number, got nan"),
+        (lambda: Crossbar(EDGE, time_s=float("inf")), "finite and at least 0, got inf"),
+        (
+            lambda: Analog(EDGE, site="input", signal_power={"stem": [1.0]}),
+            r"\(site = \"folded\" or \"raw\"\), got 'input'",
+        ),
         (lambda: Crossbar(EDGE, dac_bits=1), "dac_bits are 2 or more, .* got 1"),
     ],
 )

@@ -62,6 +62,10 @@ def napping_phone():
     return Sleepy(build_machine("phone"))
 
 
+def broken():
+    return {}["chip"]
+
+
 READY = napping_phone()
 NUMBER = 7
 '''
@@ -114,7 +118,7 @@ def test_every_constant_of_a_preset_has_a_unit_a_range_and_a_source(name: str) -
 def test_presets_are_those_that_are_promised() -> None:
     assert set(preset_names()) == {
         *("edge", "microcontroller", "phone", "server"),
-        *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram"),
+        *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram", "crossbar_state_independent"),
         *("dram", "sparse_core", "split_wifi"),
     }
 
@@ -218,6 +222,7 @@ def test_a_plug_in_may_be_a_function_or_a_machine(lab: Path, name: str) -> None:
         ({"type": "Digital"}, "a machine needs type .* got 'Digital'"),
         ({"type": "my_lab.chips:Sleepy", "inner": {"type": 3}}, "got 3 at inner"),
         ({"type": "my_lab.chips:READY", "nap_s": 1.0}, "READY should be a class or function"),
+        ("my_lab.chips:broken", "my_lab.chips:broken does not accept its arguments .KeyError"),
         (TABLE | {"lunch_s": 1.0}, "no argument 'lunch_s'. Did you mean 'launch_s'"),
         ({"type": "penstock.hardware:Digital", "launch_s": 1.0}, "needs mac_j, sram_j_per_byte,"),
     ],

@@ -208,7 +208,7 @@ BROKEN: dict[str, tuple[Machine, str, str]] = {
                 price, latency_s=1 + 1 / float(setting.get("width", 1))
             )
         ),
-        "never lowers the price",
+        "never lowers price",
         "BasicBlock under {'width': 0.5} with 1 lane: expected latency_s of at least 5, got 3",
     ),
     "a block left out costs more": (
@@ -228,6 +228,16 @@ BROKEN: dict[str, tuple[Machine, str, str]] = {
         Altered(run_to=lambda y, cost, state: (y + 1e-6, cost, state)),
         "bit for bit",
         "Stem under {} with 1 lane: expected the block's own output of ideal(), got another",
+    ),
+    "asks more for fewer bits of its own": (
+        Altered(
+            own_knobs=(Knob("adc_bits", (4, 8)),),
+            price_to=lambda price, s: replace(
+                price, energy_j=price.energy_j * (4 if s.get("adc_bits") == 4 else 2)
+            ),
+        ),
+        "never lowers price",
+        "'adc_bits': 8} with 1 lane: expected energy_j of at least",
     ),
     "charges lanes for their company": (
         Altered(

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def logits(machine: Crossbar, network: Backbone, seed: int = 0) -> torch.Tensor:
     return network.answers(images, run=through(machine, seeded(seed)))[network.depth - 1]
 
 
-@pytest.mark.parametrize("name", ["crossbar_pcm", "crossbar_reram"])
+@pytest.mark.parametrize("name", ["crossbar_pcm", "crossbar_reram", "crossbar_state_independent"])
 def test_presets_keep_the_rules(name: str) -> None:
     check_machine(build_machine(name))
 
@@ -92,7 +93,7 @@ def test_a_chip_that_was_programmed_again_is_read_again(network: Backbone, tmp_p
 def test_a_chip_without_that_layer_is_refused(network: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "chip.safetensors"
     save_chip(path, tiny_resnet(), device("pcm"))
-    with pytest.raises(InputError, match=r"cells of the layer 'blocks\.3\.first'"):
+    with pytest.raises(InputError, match=r"layer 'blocks\.1\.first' of .* got cells for \(16, 8"):
         logits(Crossbar(INNER, chip=str(path)), network)
 
 
@@ -189,6 +190,56 @@ def test_votes_average_reads_but_not_the_chip() -> None:
     assert errors[1.0, 64] > errors[0.0, 64] * 2
 
 
+def test_converters_reach_to_sums_that_are_all_alike() -> None:
+    layer = Line(16, 1)
+    torch.nn.init.constant_(layer.linear.weight, 1.0)
+    x = 0.5 + 0.01 * torch.rand(4, 16, generator=seeded())
+    machine = Crossbar(INNER, cell="reram_1s", spread=0.0, adc_bits=(10,), dac_bits=10)
+    with torch.no_grad():
+        y, _, _ = machine.run(Job(layer, x, {}), {}, seeded())
+        torch.testing.assert_close(y, layer(x, {}), rtol=0.05, atol=0)
+
+
+class Line(Block):
+    """One linear layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def compute(self, x: torch.Tensor, setting: Setting) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x)
+        return y
+
+
+def test_cells_rustle_by_what_they_were_programmed_to() -> None:
+    """Pairs of a full cell and an empty one, in microsiemens, by sampling the formulas."""
+    layer, held = Line(200, 200), []
+    torch.nn.init.constant_(layer.linear.weight, 1.0)
+
+    def note(product: Product) -> torch.Tensor:
+        held.append(Crossbar(INNER, cell="pcm").cells(product))
+        return product.exact()
+
+    with torch.no_grad():
+        run_block(layer, torch.rand(1, 200), {}, note)
+    flicker = math.log((20 + 250e-9) / 500e-9)
+    expected = 0.0
+    for target, deviation in ((1.0, 0.26348 + 1.9650 - 1.1731), (0.0, 0.26348)):
+        normal = torch.randn(200_000, generator=seeded())
+        us = (25 * target + deviation * normal).clamp(min=0)
+        share = (0.0088 / (us / 25).pow(0.65)).clamp(max=0.2)
+        expected += float((us * share).square().mean()) * flicker
+    assert float(held[0].read_variance.mean()) * 25**2 == pytest.approx(expected, rel=0.03)
+
+
+def test_halves_run_on_cells() -> None:
+    layer, x = Line(16, 4).to(torch.bfloat16), torch.rand(3, 16).to(torch.bfloat16)
+    with torch.no_grad():
+        y, _, _ = Crossbar(INNER).run(Job(layer, x, {}), {}, seeded())
+    assert y.dtype == torch.bfloat16 and y.isfinite().all()
+
+
 def test_calibrated_ranges_are_one_a_row_tile(network: Backbone) -> None:
     machine = Crossbar(INNER, tile_rows=64)
     images = torch.rand(64, 1, 8, 8, generator=seeded())
@@ -222,7 +273,7 @@ def test_cost_by_hand() -> None:
 
 
 def test_choices_rise() -> None:
-    with pytest.raises(InputError, match="adc_bits are choices of 1 or more that rise"):
+    with pytest.raises(InputError, match="adc_bits are choices of 2 or more that rise"):
         Crossbar(INNER, adc_bits=(8, 4))
     with pytest.raises(InputError, match="votes are choices of 1 or more that rise"):
         Crossbar(INNER, votes=(0, 1))

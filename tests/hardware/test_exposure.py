@@ -80,10 +80,12 @@ def test_a_fit_under_another_machine_is_not_resumed(tmp_path: Path) -> None:
 def test_what_the_machine_cannot_run_is_said_before_the_fit() -> None:
     dram, network = build_machine("dram"), tiny_resnet()
     Exposure("dram_v", 1.35, 1.1).run_at(dram, network)
-    with pytest.raises(InputError, match="was tested from"):
+    with pytest.raises(InputError, match=r"dram_v lies from 1 to 1.35 on this machine, got 0.2"):
         Exposure("dram_v", 1.35, 0.2).run_at(dram, network)
     with pytest.raises(InputError, match="finite numbers, got nan"):
         Exposure("dram_v", float("nan"), 1.1)
+    with pytest.raises(InputError, match="votes lies from 1 to 11"):
+        Exposure("snr_db", 20, 5, others={"votes": 0}).run_at(build_machine("analog"), network)
     named = Analog(dram, signal_power={"stem": [1.0]})
     with pytest.raises(InputError, match="signal_power names parts"):
         Exposure("dram_v", 1.35, 1.1).run_at(named, network)

@@ -1,9 +1,22 @@
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
 
 import pytest
+import torch
+from torch import Tensor
 
-from penstock.backbones import InputError
-from penstock.hardware import Analog, Crossbar, Sparse, build_machine
+from penstock.backbones import Block, InputError, Setting
+from penstock.hardware import (
+    Analog,
+    Cost,
+    Crossbar,
+    Job,
+    Machine,
+    Sparse,
+    State,
+    build_machine,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +37,7 @@ from penstock.hardware import Analog, Crossbar, Sparse, build_machine
         ("dram", {"chip": "a"}, "chip of Dram is a whole number, got 'a'"),
         ("sparse_core", {"mac_cycles": 3}, "a table of which each entry is a whole number"),
         ("phone", {"mac_j": {4: -1.0, 8: 1.0, 32: 1.0}}, "mac_j of Digital is at least 0"),
-        ("phone", {"launch_s": float("nan")}, "launch_s of Digital is at least 0, got nan"),
+        ("phone", {"launch_s": float("nan")}, "launch_s of Digital is a number, got nan"),
         ("phone", {"launch_s": True}, "launch_s of Digital is a number, got True"),
     ],
 )
@@ -35,6 +48,55 @@ def test_what_a_field_cannot_hold_is_said(
     fields = {**vars(machine), **wrong}
     with pytest.raises(InputError, match=sentence):
         type(machine)(**fields)
+
+
+def test_types_that_only_a_type_checker_knows_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lazily.py").write_text(LAZY)
+    monkeypatch.syspath_prepend(tmp_path)
+    build_machine({"type": "lazily:Lazy", "named": ["a", 1.0]})
+
+
+LAZY = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from penstock.hardware import Machine
+if TYPE_CHECKING:
+    from torch import Tensor
+
+@dataclass(frozen=True)
+class Lazy(Machine):
+    named: tuple[str, float]
+    held: Tensor | None = None
+    def reset(self, n, rng): return {}
+    def run(self, job, state, rng): raise NotImplementedError
+    def price(self, block, setting, shape): raise NotImplementedError
+"""
+
+
+@final
+@dataclass(frozen=True)
+class Paired(Machine):
+    """Holds two things of different kinds."""
+
+    named: tuple[str, float]
+
+    def reset(self, n: int, rng: torch.Generator) -> State:
+        return {}
+
+    def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+        raise NotImplementedError
+
+    def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        raise NotImplementedError
+
+
+def test_pairs_hold_one_of_each() -> None:
+    Paired(("a", 1.0))
+    with pytest.raises(InputError, match=r"a list of a text, a number, got \('a', 'b'\)"):
+        Paired(("a", "b"))  # type: ignore[arg-type]
 
 
 def test_a_machine_stands_in_a_machine() -> None:

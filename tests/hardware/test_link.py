@@ -154,6 +154,7 @@ def test_only_downloads_measure_capacity(write: Callable[[str, str], Path]) -> N
     [
         ("time_s,bandwidth_bps\n0,1\n", "two or more rising time_s"),
         ("time_s,bandwidth_bps\n0,1\n0,1\n", "two or more rising time_s"),
+        ("time_s,bandwidth_bps\nnan,1\n1,1\n", "finite numbers of at least -inf in time_s"),
         ("time_s,bandwidth_bps\n0,fast\n1,1\n", "numbers in bandwidth_bps, and could not convert"),
         ("time_s,bandwidth_bps\n0,-1\n1,1\n", "at least 0 in bandwidth_bps"),
         ("time_s,bandwidth_bps\n0\n", "rows as long as it"),

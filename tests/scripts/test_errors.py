@@ -99,7 +99,7 @@ def low_exposure(folder: Path, tiny: Path) -> tuple[list[str], str]:
     exposure = '[exposure]\nknob = "dram_v"\nstart = 1.35\nstop = 0.1\n'
     budget = '[budget]\nresource = "energy_j"\nlimit = 1.0\nrelative = true\n'
     tiny.write_text(tiny.read_text() + exposure + budget)
-    return [str(tiny), "--machine", "dram"], "was tested from"
+    return [str(tiny), "--machine", "dram"], "dram_v lies from 1 to 1.35"
 
 
 def unwritable(folder: Path, tiny: Path) -> tuple[list[str], str]:

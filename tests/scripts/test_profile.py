@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from penstock.backbones import InputError, resnet, save
+from penstock.backbones.backbone import Call
 from penstock.backbones.knob import every_setting
+from penstock.backbones.saving import build
 from penstock.hardware.timings import asked, key
 from penstock.scripts.guard import call
 from penstock.scripts.pinned import pinned
@@ -73,7 +75,7 @@ def test_it_is_the_machine_of_its_own_network(
     machine, net = str(folder / "batch_4.toml"), str(folder / "net.safetensors")
     assert call("check", [machine, "--backbone", net]) == 0
     assert call("check", [machine]) == 2
-    assert "was measured on one network" in capsys.readouterr().err
+    assert "names layers, times or weights of one network" in capsys.readouterr().err
     assert call("check", [machine, "--backbone", "digits"]) == 2
     assert "measured on another network" in capsys.readouterr().err
 
@@ -126,3 +128,33 @@ def test_what_cannot_be_measured_is_said(
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not (tmp_path / "out.json").exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for out, problem in ((tmp_path, "it is a folder"), (tmp_path / "file" / "x", "cannot be")):
+        assert call("profile", ["digits", "--out", str(out)]) == 2
+        assert problem in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_network_of_ones_own_is_timed_when_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from penstock.backbones.backbone import Call\n"
+        "from penstock.backbones.resnet import tiny_resnet\n"
+        "def make():\n"
+        "    network = tiny_resnet()\n"
+        '    network.call = Call("mine:make", {})\n'
+        "    return network\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    save(build(Call("mine:make", {})), "mine.safetensors")
+    options = ["mine.safetensors", "--batches", "1", "--repeats", "1"]
+    assert call("profile", options) == 2
+    assert "trust" in capsys.readouterr().err
+    assert call("profile", [*options, "--trust", "mine"]) == 0

@@ -56,6 +56,7 @@ def test_it_serves_until_it_is_told_to_stop(
         (["--backbone", "digitz"], "Did you mean 'digits'"),
         (["--backbone", "nowhere.safetensors"], "found none; check the path"),
         (["--most-mib", "99999999"], "most_mib from 1 to 2047, got 50051 and 99999999"),
+        (["--backbone", "digits", "--device", "meta"], "should be one of torch's"),
         (["--port", "99999"], "a port lies from 0 to 65535"),
         (["--backbone", "digits", "--device", "abacus"], "should be one of torch's"),
         (["--backbone", "digits", "--host", "8.8.8.8"], "8.8.8.8:50051 cannot be listened on"),
