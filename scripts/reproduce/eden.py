@@ -1,18 +1,20 @@
 """EDEN's steps on CIFAR-10: bit errors that are borne, voltages for them, and the energy saved.
 
-python scripts/reproduce/boost.py --data FOLDER/cifar10
-python scripts/reproduce/boost.py --data FOLDER/cifar10 --chip 0
-python scripts/reproduce/eden.py --data FOLDER
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --errors no
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0
+python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
-chosen on validation images; the accuracies of claims are those on test images.
+chosen on validation images; the accuracies of claims are those on test images. Of several fits the
+figures of claims are means, and the tables those of the first; only that needs `--chip 0`.
 """
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import tyro
 from tqdm import tqdm
@@ -44,6 +46,8 @@ class Arguments:
     """Where boost.py left its networks."""
     images: int = 1500
     """Validation images to characterise with."""
+    fits: tuple[int, ...] = (0, 1, 2)
+    """Seeds that boost.py was given."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of errors."""
 
@@ -72,31 +76,52 @@ def main() -> None:
     dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
     chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
     study = Study(dram, curves, chosen_on, confirmed_on, data.test, arguments.seeds)
+    found = [of_fit(study, arguments, data, fit) for fit in arguments.fits]
+    claims = [
+        replace(same[0], figure=fmean(each.figure for each in same), seeds=arguments.fits)
+        for same in zip(*(claims for claims, _ in found), strict=True)
+    ]
+    write_claims("eden", claims)
+    (FOLDER / "eden.md").write_text("\n".join(found[0][1]).strip() + "\n")
 
-    folders = {"plain": "clean", "boosted": "boosted", "boosted on a chip": "boosted-chip-0"}
+
+def of_fit(
+    study: Study, arguments: Arguments, data: Data, fit: int
+) -> tuple[list[Claim], list[str]]:
+    """Claims and tables of the networks that were fitted from a seed."""
+    folders = {
+        "plain": f"clean-{fit}",
+        "continued": f"continued-{fit}",
+        "boosted": f"boosted-{fit}",
+        "boosted on a chip": f"boosted-{fit}-chip-{CHIPS[0]}",
+    }
     networks = {
         name: load(arguments.networks / folder / "backbone.safetensors")
         for name, folder in folders.items()
+        if fit == arguments.fits[0] or name != "boosted on a chip"
     }
     plain = networks["plain"]
-    there = corrected(dram, plain, data)
+    there = corrected(study.dram, plain, data)
     memory = there.at_rate(0.0)
     claims, notes = floats(study, plain, there)
+    target = right(plain, study.chosen_on, INT8) - 0.02
     bears = {}
-    for name in ("plain", "boosted"):
+    for name in ("plain", "continued", "boosted"):
         network = networks[name]
         notes += table(name, network, memory, study)
-        found = borne(study, network, memory, plain)
-        claims += savings(study, name, network, there, found, plain, notes)
-        target = right(plain, study.chosen_on, INT8) - 0.02
         bears[name] = coarse(network, study.chosen_on, memory, target, INT8, seeds=study.seeds)
         notes.append(f"\nResNet-20, {name}, bears {bears[name]:.1e} at 8 bits for two points.")
-    text = "tolerable bit error rate at 8 bits within 2 points, boosted, as a multiple"
-    ratio = bears["boosted"] / bears["plain"]
-    claims.append(Claim(text, ratio, 5, ">=", "ResNet-20, plain", study.seeds, "dram"))
-    notes += on_chips(networks, memory, bears["boosted"], study)
-    write_claims("eden", claims)
-    (FOLDER / "eden.md").write_text("\n".join(notes).strip() + "\n")
+        if name != "continued":
+            found = borne(study, network, memory, plain)
+            claims += savings(study, name, network, there, found, plain, notes)
+    text = "tolerable bit error rate at 8 bits within 2 points of plain, boosted, as a multiple"
+    for control, least in (("plain", 5.0), ("continued", 1.0)):
+        ratio = bears["boosted"] / max(bears[control], LEAST)
+        where = f"ResNet-20, {control}"
+        claims.append(Claim(text, ratio, least, ">=", where, study.seeds, "dram"))
+    if fit == arguments.fits[0]:
+        notes += on_chips(networks, memory, bears["boosted"], study)
+    return claims, notes
 
 
 def corrected(dram: Dram, backbone: Backbone, data: Data) -> Dram:
