@@ -99,6 +99,11 @@ class Crossbar(Machine):
                 f"time_s and spread are finite and at least 0, got {self.time_s} and "
                 f"{self.spread}; correct them"
             )
+        if isinstance(self.chip, str) and self.spread != 1.0:
+            raise InputError(
+                f"the chip in {self.chip} was programmed already, got spread = {self.spread:g}; "
+                "leave it out, or give save_chip that spread"
+            )
         if min(self.tile_rows, self.tile_columns, self.columns_per_adc) < 1:
             raise InputError(
                 "tile_rows, tile_columns and columns_per_adc are at least 1, got "

@@ -137,6 +137,7 @@ def test_a_real_server_is_held_to_no_rule(network: Backbone) -> None:
             lambda: Analog(EDGE, site="input", signal_power={"stem": [1.0]}),
             r"\(site = \"folded\" or \"raw\"\), got 'input'",
         ),
+        (lambda: Crossbar(EDGE, chip="a.safetensors", spread=2.0), "was programmed already"),
         (lambda: Crossbar(EDGE, dac_bits=1), "dac_bits are 2 or more, .* got 1"),
     ],
 )
