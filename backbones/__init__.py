@@ -16,7 +16,8 @@ from penstock.backbones.knob import (
     every_setting,
 )
 from penstock.backbones.matrices import Matrix, matrices
-from penstock.backbones.performing import black, perform_network, run_block
+from penstock.backbones.order import black, in_order
+from penstock.backbones.performing import perform_network, run_block
 from penstock.backbones.product import Operand, Perform, Product, exact
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
@@ -48,6 +49,7 @@ __all__ = [
     "chosen",
     "every_setting",
     "exact",
+    "in_order",
     "load",
     "load_data",
     "matrices",

@@ -14,6 +14,7 @@ from penstock.backbones.block import Block
 from penstock.backbones.errors import InputError
 from penstock.backbones.evaluating import evaluating
 from penstock.backbones.knob import FULL, Setting
+from penstock.backbones.order import black
 from penstock.backbones.product import Operand, Perform, Product, exact, perform
 
 
@@ -60,12 +61,6 @@ def perform_network(
     with evaluating(backbone):
         images = black(backbone) if images is None else images
         backbone.answers(images, setting, stem=setting, run=run)
-
-
-def black(backbone: Backbone) -> Tensor:
-    """A black image [1, C, H, W], of the type and on the device of a network's weights."""
-    like = next(backbone.parameters(), torch.empty(0))
-    return torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
 
 
 @final

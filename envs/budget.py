@@ -9,8 +9,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import RUN, Backbone, Block, InputError, Knob, every_setting
-from penstock.backbones.evaluating import evaluating
+from penstock.backbones import RUN, Backbone, Block, InputError, Knob, every_setting, in_order
 from penstock.hardware import RESOURCES, Cost, Machine
 
 SLACK: Final = 1e-9
@@ -258,13 +257,6 @@ def _same_work(
 
 
 def activation_shapes(backbone: Backbone) -> list[tuple[int, ...]]:
-    """The shape (C, H, W) before each block, and after the last: found by running it once."""
-    like = next(backbone.parameters())
-    zeros = torch.zeros(1, *backbone.shape, device=like.device, dtype=like.dtype)
-    with torch.no_grad(), evaluating(backbone):
-        x = backbone.stem(zeros, {})
-        shapes = [tuple(x.shape[1:])]
-        for index in range(backbone.depth):
-            x = backbone.block(index)(x, {})
-            shapes.append(tuple(x.shape[1:]))
-    return shapes
+    """The shape (C, H, W) before each block, and after the last, which always has a head."""
+    places, heads = in_order(backbone), set(backbone.exits.values())
+    return [shape for block, shape in places[1:] if block not in heads] + [places[-1][1]]

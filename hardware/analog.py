@@ -104,12 +104,8 @@ class Analog(Machine):
                 f"{self.votes[0]}, {self.tile_rows}, {self.tile_columns} and "
                 f"{self.columns_per_adc}; raise them"
             )
-
-        if self.signal_power and self.site not in ("folded", "raw"):
-            raise InputError(
-                'the power of products can be frozen where the noise is on them (site = "folded" '
-                f'or "raw"), got {self.site!r}; leave signal_power out'
-            )
+        if self.signal_power:
+            _check_freezable(self.site)
         for name, powers in self.signal_power.items():
             if not powers or not all(isfinite(each) and each >= 0 for each in powers):
                 raise InputError(
@@ -242,11 +238,7 @@ def calibrate(
     Raises:
         InputError: if the noise is not on products.
     """
-    if machine.site not in ("folded", "raw"):
-        raise InputError(
-            'the power of products can be frozen where the noise is on them (site = "folded" or '
-            f'"raw"), got {machine.site!r}; leave signal_power out'
-        )
+    _check_freezable(machine.site)
     found: dict[str, Sequence[float]] = {}
 
     def note(product: Product) -> Tensor:
@@ -263,6 +255,14 @@ def calibrate(
     with evaluating(backbone):
         backbone.answers(images, run=run)
     return replace(machine, signal_power=found)
+
+
+def _check_freezable(site: Site) -> None:
+    if site not in ("folded", "raw"):
+        raise InputError(
+            'the power of products can be frozen where the noise is on them (site = "folded" or '
+            f'"raw"), got {site!r}; leave signal_power out'
+        )
 
 
 def _nothing(raw: Tensor) -> Tensor:

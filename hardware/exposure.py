@@ -70,7 +70,8 @@ class Exposure:
             InputError: if they lack one of them, or the machine was made for another network or
                 cannot run this one with the knob where it starts and stops.
         """
-        own = [knob.name for knob in machine.knobs]
+        choices = {knob.name: knob.choices for knob in machine.knobs}
+        own = list(choices)
         blocks = [knob.name for knob in backbone.knobs] if backbone is not None else []
         for name, known in ((self.knob, own), *((name, own + blocks) for name in self.others)):
             if name not in known:
@@ -79,7 +80,6 @@ class Exposure:
                     f"{name!r}; name one of them"
                 )
 
-        choices = {knob.name: knob.choices for knob in machine.knobs}
         ends = ((self.knob, self.start), (self.knob, self.stop), *self.others.items())
         for name, value in ends:
             if name in choices and not min(choices[name]) <= value <= max(choices[name]):

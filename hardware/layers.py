@@ -3,21 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from penstock.backbones import (
-    Backbone,
-    Block,
-    InputError,
-    Matrix,
-    Setting,
-    black,
-    matrices,
-    run_exactly,
-)
+from penstock.backbones import Backbone, InputError, Matrix, in_order, matrices
 from penstock.backbones.errors import did_you_mean
-from penstock.backbones.evaluating import evaluating
 
 WEIGHT: Final = "weight"
 INPUT: Final = "input"
@@ -25,19 +12,10 @@ INPUT: Final = "input"
 stand for all layers."""
 
 
-@torch.no_grad()
 def layers(backbone: Backbone) -> dict[str, Matrix]:
     """The matrices of a network at full, by the names of their layers, in order of execution."""
-    found: dict[str, Matrix] = {}
-
-    def run(block: Block, x: Tensor, setting: Setting) -> Tensor:
-        for matrix in matrices(block, {}, tuple(x.shape[1:])):
-            found[matrix.name] = matrix
-        return run_exactly(block, x, {})
-
-    with evaluating(backbone):
-        backbone.answers(black(backbone), run=run)
-    return found
+    each = (matrices(block, {}, shape) for block, shape in in_order(backbone))
+    return {matrix.name: matrix for found in each for matrix in found}
 
 
 def one_network(table: Mapping[str, object]) -> bool:

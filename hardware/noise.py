@@ -15,8 +15,8 @@ LEVELS: Final = 1 << 16
 SMALL: Final = 1 << 12
 """Up to so many numbers torch's own generator is as fast."""
 
-MOST: Final = (1 << 64) - 1
-"""Largest word of random bits."""
+LARGEST_WORD: Final = (1 << 64) - 1
+"""Of random bits."""
 
 BLOCK: Final = 1 << 19
 """Numbers that are drawn as one; each block has a seed of its own, whatever thread draws it."""
@@ -54,7 +54,9 @@ def _in_blocks(count: int, seed: int) -> Tensor:
         block = drawn[start : start + BLOCK]
         source = np.random.Generator(np.random.SFC64((seed, start)))
         # Whole words, as only this of numpy's ways lets several threads run at once.
-        words = source.integers(MOST, size=-(-len(block) // 4), dtype=np.uint64, endpoint=True)
+        words = source.integers(
+            LARGEST_WORD, size=-(-len(block) // 4), dtype=np.uint64, endpoint=True
+        )
         bits = words.view(np.uint16)[: len(block)]
         np.take(table, bits.astype(np.intp), out=block, mode="wrap")  # faster than "raise"
 

@@ -5,9 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, final
 
 import torch
-from torch import Tensor
 
-from penstock.backbones import Backbone, Block, InputError, run_exactly
+from penstock.backbones import Backbone, InputError, in_order, run_exactly
 from penstock.hardware.features import decode
 from penstock.hardware.fingerprint import fingerprint
 from penstock.hardware.wire import ASKING, ECHOING, GREETING, Answer, Network, Question
@@ -31,7 +30,9 @@ class FarHalf:
     """
 
     def __init__(self, backbone: Backbone, most_bytes: int = 64 * MIB) -> None:
-        self._order = _order(backbone.eval())
+        places = in_order(backbone.eval())
+        self._order = [block for block, _ in places]
+        self._shapes = {block.name: shape for block, shape in places}
         self._device = next(backbone.parameters()).device
         self.network = Network(
             {block.name: fingerprint(block) for block in self._order},
@@ -39,7 +40,6 @@ class FarHalf:
             backbone.classes,
             most_bytes,
         )
-        self._shapes = _inputs(backbone)
         self._knobs = {knob.name: knob for knob in (*backbone.stem.knobs, *backbone.knobs)}
 
     def greet(self, data: bytes) -> bytes:
@@ -145,24 +145,3 @@ class Socket:
     def close(self, grace_s: float = 5.0) -> None:
         """Take no more questions, finish those that came, and go."""
         self._server.stop(grace_s).wait()
-
-
-def _order(backbone: Backbone) -> list[Block]:
-    """Stem, blocks and heads as they run."""
-    order = [backbone.stem]
-    for index in range(backbone.depth):
-        head = backbone.head(index)
-        order += [backbone.block(index)] + ([] if head is None else [head])
-    return order
-
-
-def _inputs(backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """The shape (C, H, W) that each block and head takes, by name."""
-    device = next(backbone.parameters()).device
-    x, shapes = torch.zeros(1, *backbone.shape, device=device), {}
-    with torch.no_grad():
-        for block in _order(backbone):
-            shapes[block.name] = tuple(x.shape[1:])
-            y: Tensor = block(x, {})
-            x = x if block.name.startswith("exits") else y
-    return shapes

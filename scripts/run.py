@@ -112,14 +112,21 @@ def make_run(folder: Path, experiment: Experiment, seed: int, *, resume: bool) -
 
 def _writable(folder: Path) -> bool:
     """Make a folder if need be, and write and remove a file in it."""
+    if obstacle := _obstacle(folder):
+        raise InputError(
+            f"the run folder {folder} cannot be written ({obstacle}); choose one with --out"
+        )
+    return True
+
+
+def _obstacle(folder: Path) -> str:
+    """What keeps files from being written into a folder, which is made if need be; or nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder):
-            return True
+            return ""
     except OSError as error:
-        raise InputError(
-            f"the run folder {folder} cannot be written ({error.strerror}); choose one with --out"
-        ) from error
+        return str(error.strerror)
 
 
 def open_run(folder: Path) -> Run:
@@ -182,14 +189,8 @@ def check_file(path: Path) -> None:
     Raises:
         InputError: if it cannot.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent):
-            problem = "it is a folder" if path.is_dir() else ""
-    except OSError as error:
-        problem = str(error.strerror)
-    if problem:
-        raise InputError(f"{path} cannot be written ({problem}); choose another file with --out")
+    if obstacle := _obstacle(path.parent) or ("it is a folder" if path.is_dir() else ""):
+        raise InputError(f"{path} cannot be written ({obstacle}); choose another file with --out")
 
 
 def _first_difference(old: Any, new: Any, where: str = "") -> str:

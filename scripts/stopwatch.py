@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, every_setting
+from penstock.backbones import Backbone, Block, every_setting, in_order
 from penstock.backbones.prepared import Prepared, Way
-from penstock.envs.budget import activation_shapes
 from penstock.hardware.timings import asked
 
 
@@ -30,17 +29,12 @@ class Part:
 
 def parts(backbone: Backbone, way: Way) -> Iterator[Part]:
     """All that a network consists of, in the order of execution."""
-    shapes = activation_shapes(backbone)
-    places: list[tuple[Block, tuple[int, ...], bool]] = [(backbone.stem, backbone.shape, False)]
-    for d in range(backbone.depth):
-        places.append((backbone.block(d), shapes[d], False))
-        if (head := backbone.head(d)) is not None:
-            places.append((head, shapes[d + 1], True))
-    for block, shape, is_head in places:
+    heads = set(backbone.exits.values())
+    for block, shape in in_order(backbone):
         each = [asked(block, setting) for setting in every_setting(block.knobs)]
         settings = tuple(s for i, s in enumerate(each) if s not in each[:i])
         ways = tuple(way(block, setting, shape) for setting in settings)
-        yield Part(block, shape, is_head, settings, ways)
+        yield Part(block, shape, block in heads, settings, ways)
 
 
 @torch.inference_mode()
