@@ -168,9 +168,9 @@ def table(found: Sequence[Curves]) -> str:
         ]
         lines.append(f"| {spent:.3f} | " + " | ".join(f"{100 * w:.2f}" for w in ways) + " |")
     lines.append(
-        "\nStatic settings are chosen on validation images. Assignments contain the uniform settings, "
-        "but many more are searched by it: where they are behind, they fit the validation images "
-        "better than the test images, and uniform settings are the harder control."
+        "\nStatic settings are chosen on validation images. Assignments contain the uniform ones, "
+        "and many more are tried: where they are behind, they fit validation images better than "
+        "test images, and uniform settings are the harder control."
     )
     return "\n".join(lines) + "\n"
 
