@@ -1,12 +1,13 @@
 """Machines that run blocks and say what that cost."""
 
+from penstock.hardware.adc_range import calibrate_range
 from penstock.hardware.analog import Analog, calibrate
 from penstock.hardware.bit_errors import BitErrors
 from penstock.hardware.build import Constant, build_machine, constants, preset_names
 from penstock.hardware.check import check_machine
 from penstock.hardware.chip import save_chip
 from penstock.hardware.cost import RESOURCES, UNITS, Cost, Job
-from penstock.hardware.crossbar import Crossbar, calibrate_range
+from penstock.hardware.crossbar import Crossbar
 from penstock.hardware.digital import Digital
 from penstock.hardware.dram import Dram
 from penstock.hardware.exposure import Exposure

@@ -27,14 +27,12 @@ from penstock.backbones import (
 )
 from penstock.hardware.arrays import array_cost, channels_of_a_tile
 from penstock.hardware.chip import Cells, cells
+from penstock.hardware.conversion import convert, largest, reach
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.layers import check_names, layers
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.noise import standard_normal
 from penstock.hardware.nvm import device
-
-SAMPLES = 1_000_000
-"""Sums looked at per tile when its range is set."""
 
 
 @final
@@ -211,16 +209,16 @@ class Crossbar(Machine):
             squares = _of_groups(product, power, inputs)
             variance = _tile(product, squares, held.read_variance[:, inputs], exact)
             noise = variance.clamp(min=0).sqrt()
-            top = _spread(total) if ranges is None else total.new_tensor(ranges[number])
+            top = reach(total) if ranges is None else total.new_tensor(ranges[number])
             for _ in range(votes):
                 drawn = standard_normal(total, rng).to(total.dtype)
                 noisy = torch.addcmul(total, noise, drawn)
-                raw = raw + _convert(noisy, top, bits)
+                raw = raw + convert(noisy, top, bits)
         return product.finish(raw / votes)
 
     def _inputs(self, product: Product) -> Tensor:
         x = product.x.values
-        return _convert(x, _largest(x), self.dac_bits)
+        return convert(x, largest(x), self.dac_bits)
 
     def _chosen(self, setting: Setting) -> tuple[int, int]:
         adc_bits, votes = (int(chosen(knob, setting)) for knob in self._own)
@@ -244,40 +242,6 @@ class Crossbar(Machine):
         )
 
 
-@torch.no_grad()
-def calibrate_range(
-    machine: Crossbar, backbone: Backbone, images: Tensor, rng: torch.Generator
-) -> Crossbar:
-    """The machine with the range of every column converter set on some images.
-
-    A range is the 99.9th percentile of what its row tile adds up, in magnitude; too wide a range
-    wastes levels, too narrow a one cuts sums off.
-
-    Args:
-        machine: at the full choice of its knobs.
-        backbone: of which every layer gets ranges.
-        images: some hundred, floats in [0, 1], [n, C, H, W].
-        rng: of the noise.
-    """
-    found: dict[str, Sequence[float]] = {}
-    bits, votes = machine.adc_bits[-1], machine.votes[-1]
-
-    def note(product: Product) -> Tensor:
-        found[product.name] = [
-            _percentile(total) for total in machine.sums(product, machine.cells(product))
-        ]
-        return machine.read(product, exact, bits, votes, rng)
-
-    perform_network(backbone, note, images)
-    return replace(machine, adc_range=found)
-
-
-def _percentile(x: Tensor) -> float:
-    flat = x.abs().flatten()
-    high: Tensor = flat[:: max(1, len(flat) // SAMPLES) | 1].quantile(0.999)
-    return float(high)
-
-
 def _tile(product: Product, x: Tensor, weight: Tensor, by: Perform) -> Tensor:
     """The bare sums of some inputs."""
     part = replace(product.with_values(x, weight), finish=_same, scale=None, shift=None)
@@ -292,25 +256,5 @@ def _of_groups(product: Product, x: Tensor, channels: slice) -> Tensor:
     return apart[:, :, channels].flatten(1, 2)
 
 
-def _spread(total: Tensor) -> Tensor:
-    """Four times the root of the mean square of each lane's sums, [n, 1, ...]."""
-    top: Tensor = 4 * total.detach().flatten(1).square().mean(dim=1).sqrt()
-    return top.clamp(min=1e-12).view(-1, *[1] * (total.dim() - 1))
-
-
 def _same(raw: Tensor) -> Tensor:
     return raw
-
-
-def _largest(x: Tensor) -> Tensor:
-    """Of each lane, [n, 1, ...]."""
-    most: Tensor = x.detach().abs().flatten(1).amax(dim=1)
-    return most.clamp(min=1e-12).view(-1, *[1] * (x.dim() - 1))
-
-
-def _convert(x: Tensor, top: Tensor, bits: int) -> Tensor:
-    """Rounded to 2^bits - 1 levels from -top to top; gradients pass straight through inside."""
-    levels = (1 << (bits - 1)) - 1
-    step = top / levels
-    inside = x.clamp(-top, top)
-    return inside + ((inside / step).round() * step - inside).detach()
