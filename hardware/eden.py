@@ -20,55 +20,14 @@ from penstock.backbones import (
     Images,
     Product,
     Setting,
-    black,
     perform_network,
 )
-from penstock.backbones.evaluating import evaluating
-from penstock.backbones.training import accuracies
 from penstock.hardware.bit_errors import BitErrors
-from penstock.hardware.cost import Cost
+from penstock.hardware.judging import judge
 from penstock.hardware.layers import INPUT, WEIGHT
-from penstock.hardware.machine import Machine
-from penstock.hardware.through import through
 
 LEAST, MOST = 1e-7, 1e-1
 """Bit error rates between which is searched."""
-
-
-def accuracy(
-    backbone: Backbone,
-    images: Images,
-    machine: Machine,
-    setting: Setting = FULL,
-    *,
-    seeds: Sequence[int] = (0,),
-) -> float:
-    """Share of right answers of a network that runs on a machine, the mean over seeds.
-
-    With the same seeds a layer draws the same whatever the error rates of others are, and of a chip
-    the same faults or fewer at a lower rate: what runs differ in is less by chance.
-
-    Args:
-        backbone: stays in the mode that it is in, and is run in evaluation mode.
-        images: the fewer, the faster; 1000 to 3000 will do.
-        machine: to run stem, blocks and heads.
-        setting: of all blocks, the stem and the machine.
-        seeds: of the machine's draws.
-    """
-    shares = []
-    for seed in seeds:
-        run = through(machine, torch.Generator().manual_seed(seed))
-        shares.append(accuracies(backbone, images, setting, stem=setting, run=run))
-    return sum(share[backbone.depth - 1] for share in shares) / len(shares)
-
-
-def spent(backbone: Backbone, machine: Machine, setting: Setting = FULL) -> Cost:
-    """What one input costs a network on a machine, all of its heads included."""
-    costs: list[Cost] = []
-    run = through(machine, torch.Generator(), pay=costs.append)
-    with torch.no_grad(), evaluating(backbone):
-        backbone.answers(black(backbone), setting, stem=setting, run=run)
-    return sum(costs, Cost())
 
 
 def coarse(
@@ -99,9 +58,9 @@ def coarse(
     """
 
     def bears(rate: float) -> bool:
-        share = accuracy(backbone, images, memory, {**setting, "bit_error_rate": rate}, seeds=seeds)
+        found = judge(backbone, images, memory, {**setting, "bit_error_rate": rate}, seeds=seeds)
         progress()
-        return share >= target
+        return found.accuracy >= target
 
     return highest(bears, decades)
 
@@ -138,9 +97,9 @@ def fine(
     """
 
     def bears(rates: Mapping[str, float]) -> bool:
-        share = accuracy(backbone, images, replace(memory, rates=rates), setting, seeds=seeds)
+        found = judge(backbone, images, replace(memory, rates=rates), setting, seeds=seeds)
         progress()
-        return share >= target
+        return found.accuracy >= target
 
     names = data_types(backbone, setting)
     return raised(bears, dict.fromkeys(names, start), decades, most)

@@ -9,7 +9,8 @@ from penstock.backbones import BITS, InputError, load_data
 from penstock.backbones.compatible import check_images
 from penstock.hardware import Dram, build_machine, plausible_ranges
 from penstock.hardware.bound import check_network
-from penstock.hardware.eden import accuracy, coarse, fine, spent
+from penstock.hardware.eden import coarse, fine
+from penstock.hardware.judging import judge, spent
 from penstock.scripts.run import check_seed, open_backbone
 
 
@@ -69,7 +70,7 @@ def run(arguments: Arguments) -> None:
     some = data.train.take(range(min(256, len(data.train)))).pixels / 255
     dram = replace(dram, plausible=plausible_ranges(backbone, some, [setting]))
     memory, curve = dram.at_rate(0.0), dram.voltage_curve
-    clean = accuracy(backbone, images, memory, setting)
+    clean = judge(backbone, images, memory, setting).accuracy
     target = clean - arguments.points / 100
     with tqdm(desc="characterise", unit="run") as bar:
         rate = coarse(backbone, images, memory, target, setting, seeds=seeds, progress=bar.update)

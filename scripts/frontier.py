@@ -10,8 +10,8 @@ from tyro.conf import Positional
 
 from penstock.agents.evaluation import record
 from penstock.agents.frontier import draw, frontier
-from penstock.backbones import InputError
 from penstock.scripts.evaluate import open_scene
+from penstock.scripts.picture import write_picture
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,7 @@ def run(arguments: Arguments) -> None:
             progress=bar.update,
         )
     figure = draw(curves)
-    try:
-        beside = out.with_name(f".{out.name}")
-        figure.savefig(beside, format="png", dpi=150)
-        beside.replace(out)
-    except OSError as error:
-        raise InputError(
-            f"the picture {out} cannot be written ({error.strerror}); choose a place with --out"
-        ) from error
+    write_picture(out, figure)
     if policy is not None:
         with SummaryWriter(Path(arguments.run)) as board:
             board.add_figure("frontier", figure, close=False)

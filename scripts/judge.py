@@ -10,6 +10,7 @@ from penstock.agents.evaluation import Evaluation, evaluate, record
 from penstock.agents.frontier import draw, frontier
 from penstock.agents.policy import Policy
 from penstock.agents.scene import Scene
+from penstock.scripts.picture import write_picture
 from penstock.scripts.run import Run, provenance, write_json
 from penstock.scripts.table import as_json, as_text
 
@@ -32,9 +33,7 @@ def judge(policy: Policy, scene: Scene, here: Run) -> Evaluation:
     about: dict[str, Any] = {"machine": here.experiment.machine, "seed": here.seed}
     write_json(here.evaluation, {**as_json(evaluation), **about, **provenance()})
     figure = draw(curves, evaluation)
-    beside = here.picture.with_name(f".{here.picture.name}")
-    figure.savefig(beside, format="png", dpi=150)
-    beside.replace(here.picture)
+    write_picture(here.picture, figure)
     with SummaryWriter(here.folder) as board:
         board.add_figure("frontier", figure, close=False)
         board.add_text("evaluation", f"```\n{as_text(evaluation)}\n```")

@@ -11,6 +11,7 @@ COMMANDS = {
     "frontier": "accuracy against cost as a picture",
     "list": "experiments, machines and backbones that ship with Penstock",
     "check": "hold a machine against the rules that every machine keeps",
+    "sweep": "accuracy and cost at every choice of a machine's knobs",
     "characterise": "the bit errors that a network bears, and the DRAM voltages for it",
     "serve": "host the far half of a split network, or probe the link to one",
     "profile": "seconds of every part of a network on this processor, for measured machines",

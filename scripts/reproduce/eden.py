@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from penstock.backbones import Backbone, Data, Images, load, load_data
 from penstock.hardware import BitErrors, Dram, build_machine, plausible_ranges
-from penstock.hardware.eden import LEAST, accuracy, coarse, data_types, fine
+from penstock.hardware.eden import LEAST, coarse, data_types, fine
+from penstock.hardware.judging import judge
 from penstock.hardware.voltage import Curve, read_curves
 from penstock.scripts.guard import guarded
 from penstock.scripts.reproduce.eden_energy import INT8, Borne, elsewhere, mapped, saved
@@ -132,7 +133,7 @@ def corrected(dram: Dram, backbone: Backbone, data: Data) -> Dram:
 
 def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:
     """Share of right answers without errors."""
-    return accuracy(backbone, images, build_machine("edge"), setting)
+    return judge(backbone, images, build_machine("edge"), setting).accuracy
 
 
 def floats(study: Study, backbone: Backbone, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
@@ -162,9 +163,9 @@ def borne(study: Study, backbone: Backbone, memory: BitErrors, original: Backbon
         images = study.confirmed_on
         target = right(original, images, INT8) - LOSS
         while max(rates.values()) > rate:
-            share = accuracy(backbone, images, replace(memory, rates=rates), INT8, seeds=seeds)
+            found = judge(backbone, images, replace(memory, rates=rates), INT8, seeds=seeds)
             step()
-            if share >= target:
+            if found.accuracy >= target:
                 break
             rates = {name: max(rate, more / 10**0.25) for name, more in rates.items()}
     return Borne(rate, rates, data_types(backbone, INT8))
@@ -210,7 +211,8 @@ def savings(
     def lost(machine: Dram, curve: Curve) -> float:
         setting = {**INT8, "dram_v": curve.lowest_v(found.rate)}
         there = replace(machine, module=curve.module)
-        return 100 * (clean - accuracy(backbone, study.test, there, setting, seeds=study.seeds))
+        judged = judge(backbone, study.test, there, setting, seeds=study.seeds)
+        return 100 * (clean - judged.accuracy)
 
     def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
         text = f"ResNet-20, {name}, at 8 bits: {text}"
@@ -250,9 +252,9 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
     }
     for stored, (machine, setting) in tqdm(rows.items(), desc="accuracy", unit="row"):
         shares = [
-            accuracy(
+            judge(
                 backbone, some, machine, {**setting, "bit_error_rate": rate}, seeds=study.seeds[:1]
-            )
+            ).accuracy
             for rate in rates
         ]
         lines.append(f"| {stored} | " + " | ".join(f"{100 * s:.1f}" for s in shares) + " |")
@@ -271,7 +273,7 @@ def on_chips(
     setting = {**INT8, "bit_error_rate": rate}
     for name, network in tqdm(networks.items(), desc="chips", unit="network"):
         shares = [
-            100 * accuracy(network, study.test, replace(memory, chip=chip), setting)
+            100 * judge(network, study.test, replace(memory, chip=chip), setting).accuracy
             for chip in (None, *CHIPS)
         ]
         new = ", ".join(f"{share:.1f}" for share in shares[2:])

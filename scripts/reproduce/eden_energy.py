@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from penstock.backbones import Backbone
 from penstock.hardware import Dram, constants
-from penstock.hardware.eden import spent
+from penstock.hardware.judging import spent
 from penstock.hardware.partitions import Partition, placed
 from penstock.hardware.voltage import Curve, read_curves
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from penstock.backbones import Backbone, Images, InputError, load_data, shipped
 from penstock.hardware import BitErrors, build_machine
-from penstock.hardware.eden import accuracy, coarse, data_types, fine, highest, raised
+from penstock.hardware.eden import coarse, data_types, fine, highest, raised
+from penstock.hardware.judging import judge
 from penstock.hardware.partitions import Partition, Placed, placed
 from penstock.hardware.plausible import plausible_ranges
 from penstock.hardware.voltage import Curve
@@ -69,21 +70,21 @@ def test_a_machine_without_errors_answers_as_the_network(digits: tuple[Backbone,
     with torch.no_grad():
         answers = backbone.eval()(images.pixels / 255).argmax(dim=1)
     right = float((answers == images.labels).double().mean())
-    assert accuracy(backbone, images, memory(digits)) == pytest.approx(right, abs=0.01)
+    assert judge(backbone, images, memory(digits)).accuracy == pytest.approx(right, abs=0.01)
 
 
 def test_fine_bears_at_least_what_coarse_bears(digits: tuple[Backbone, Images]) -> None:
     backbone, images = digits
     errors, calls = memory(digits), []
-    target = accuracy(backbone, images, errors, EIGHT) - 0.02
+    target = judge(backbone, images, errors, EIGHT).accuracy - 0.02
     start = coarse(backbone, images, errors, target, EIGHT, progress=lambda: calls.append(0))
     assert 1e-4 < start < 1e-1 and len(calls) == 6  # 6 decades / 2^6 < 0.1
     at_start = {**EIGHT, "bit_error_rate": start}
-    assert accuracy(backbone, images, errors, at_start) >= target
+    assert judge(backbone, images, errors, at_start).accuracy >= target
     rates = fine(backbone, images, errors, target, start, EIGHT, decades=1.0)
     assert rates.keys() == data_types(backbone, EIGHT).keys()
     assert min(rates.values()) >= start and max(rates.values()) > start
-    assert accuracy(backbone, images, replace(errors, rates=rates), EIGHT) >= target
+    assert judge(backbone, images, replace(errors, rates=rates), EIGHT).accuracy >= target
 
 
 # Mapping ----------------------------------------------------------------------------------------
