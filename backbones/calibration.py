@@ -58,19 +58,20 @@ def with_skips(
 
 
 @torch.no_grad()
-def calibrate_steps(backbone: Backbone, images: Tensor) -> None:
+def calibrate_steps(backbone: Backbone, images: Tensor, bit_error_rate: float = 0.0) -> None:
     """Set the activation steps of every convolution to those of least squared error.
 
     Args:
         backbone: changed in place.
         images: some hundred, floats in [0, 1], [n, C, H, W].
+        bit_error_rate: of the memory that the activations are read from.
     """
 
     def measure(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(layer, Convolution)
         x = inputs[0].flatten()
         x = x[:: max(1, len(x) // SAMPLES)]
-        steps = [best_step(x, bits, layer.signed) for bits in LOW_BITS]
+        steps = [best_step(x, bits, layer.signed, bit_error_rate) for bits in LOW_BITS]
         layer.steps.copy_(torch.stack(steps))
 
     layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
@@ -81,6 +82,21 @@ def calibrate_steps(backbone: Backbone, images: Tensor) -> None:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def clip_weights(backbone: Backbone, most: float) -> None:
+    """Clip the weights of every convolution at so many root mean squares of their output channel.
+
+    Args:
+        backbone: changed in place.
+        most: above 1.
+    """
+    for layer in backbone.modules():
+        if isinstance(layer, Convolution):
+            mean_square = layer.weight.square().mean(dim=(1, 2, 3), keepdim=True)
+            limit = most * mean_square.sqrt()
+            layer.weight.clamp_(-limit, limit)
 
 
 @torch.no_grad()

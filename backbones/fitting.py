@@ -42,6 +42,12 @@ class Fitting:
     """Share of the epochs after which the resolution has grown to the images' own."""
     size_step: int = 8
     """Resolutions are multiples of this many pixels."""
+    bit_error_rate: float = 0.0
+    """At which the steps of activations err least: the more bits flip, the shorter they are."""
+    weight_clip: float | None = None
+    """Largest magnitude of a weight, in root mean squares of its output channel; None: any. Weights
+    that fill their range stand above bit errors, as in Stutz et al., Bit Error Robustness for
+    Energy-Efficient DNN Accelerators (MLSys 2021), where all have one limit."""
     bfloat16: bool | None = None
     """Autocast; None: only where the processor has instructions for it."""
 
@@ -63,12 +69,18 @@ class Fitting:
             ("part_share", 1.0),
             ("start_size", 1.0),
             ("full_size_from", 1.0),
+            ("bit_error_rate", 0.5),
         ):
             if not (math.isfinite(getattr(self, name)) and 0 <= getattr(self, name) <= most):
                 raise InputError(
                     f"{name} of a fitting lies from 0 to {most:g}, got {getattr(self, name)}; "
                     "choose one in between"
                 )
+        if self.weight_clip is not None and not 1 < self.weight_clip < math.inf:
+            raise InputError(
+                "weights are clipped at more than 1 root mean square of their channel, got "
+                f"weight_clip = {self.weight_clip}; raise it, or leave it out to clip none"
+            )
         whole = self.batch_size - round(self.batch_size * self.skip_share)
         if whole < 2:
             raise InputError(

@@ -105,12 +105,17 @@ def _round(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     return (x * (1 / step)).round_().clamp_(low, high).mul_(step)
 
 
-def best_step(x: Tensor, bits: int, signed: bool) -> Tensor:
-    """The step with the least squared error on these activations, of 40 clipping points."""
+def best_step(x: Tensor, bits: int, signed: bool, bit_error_rate: float = 0.0) -> Tensor:
+    """The step with the least squared error on these activations, of 40 clipping points.
+
+    Bits that flip by themselves at a rate p add p (1 + 4 + 16 + ..) = p (4^bits - 1) / 3 squares of
+    the step.
+    """
     top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     largest = x.abs().amax().clamp(min=1e-6)
     steps = largest * torch.linspace(0.05, 1.0, 40, device=x.device) / top
     rounded = (round_activation(x, step, bits, signed) for step in steps)
     errors = torch.stack([(y - x).square().mean() for y in rounded])
+    errors += bit_error_rate * (4**bits - 1) / 3 * steps.square()
     best: Tensor = steps[errors.argmin()]
     return best

@@ -22,7 +22,12 @@ from tqdm import tqdm
 
 from penstock.backbones.augmentation import augment, resize
 from penstock.backbones.backbone import Backbone, Run, RunAt, exactly_at, run_exactly
-from penstock.backbones.calibration import calibrate_steps, measure_images, recalibrate_norms
+from penstock.backbones.calibration import (
+    calibrate_steps,
+    clip_weights,
+    measure_images,
+    recalibrate_norms,
+)
 from penstock.backbones.checkpoint import restore, write_checkpoint
 from penstock.backbones.compatible import check_images
 from penstock.backbones.data import Data, Images
@@ -91,7 +96,7 @@ def fit(
     ):
         for epoch in range(first, fitting.epochs):
             started = time.perf_counter()
-            calibrate_steps(backbone, _some(data.train, 256, device))
+            calibrate_steps(backbone, _some(data.train, 256, device), fitting.bit_error_rate)
             backbone.train()
             loss = torch.zeros(())
             for step, (images, labels) in enumerate(
@@ -102,6 +107,8 @@ def fit(
                 run = run_at(step / total, _draws(seed, step))
                 loss = learn(backbone, images, labels, fitting, epoch, (seed, step), device, run)
                 optimizer.step()
+                if fitting.weight_clip is not None:
+                    clip_weights(backbone, fitting.weight_clip)
                 bar.update()
             at = (epoch + 1) * steps_an_epoch
             board.add_scalar("fit/loss", loss.item(), at)
@@ -203,7 +210,7 @@ def _finish(
     backbone: Backbone, images: Images, fitting: Fitting, seed: int, device: str, run: Run
 ) -> None:
     """Calibrate steps and statistics of every setting, on images as they will be met."""
-    calibrate_steps(backbone, _some(images, 512, device))
+    calibrate_steps(backbone, _some(images, 512, device), fitting.bit_error_rate)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:2560]
     size = min(256, len(order))
     chosen = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]

@@ -3,8 +3,8 @@
     python scripts/reproduce/boost.py --data FOLDER
 
 FOLDER holds train.parquet and test.parquet. Fits the network without errors first. Each of the two
-takes 30 to 60 minutes on one core; killed, both go on from their last epoch. `--errors no` retrains
-as long without errors: the control. eden.py compares them all.
+takes 30 to 90 minutes on one core; killed, both go on from their last epoch. `--errors no` retrains
+as long and in the same way, but without errors: the control. eden.py compares them all.
 """
 
 import sys
@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from penstock.backbones import Backbone, Data, load, load_data, resnet
+from penstock.backbones.calibration import calibrate_steps
 from penstock.backbones.training import Fitting, fit
 from penstock.hardware import BitErrors, Exposure, build_machine, plausible_ranges
 from penstock.scripts.guard import guarded
@@ -31,21 +32,27 @@ CLEAN = Fitting(
 )
 """Only the full network learns: no knob of the blocks is turned here."""
 
+MOST = 4e-3
+"""Bit error rate at which boosting ends; the paper's is not public [estimate]."""
+
 BOOSTED = Fitting(
-    epochs=8,
-    learning_rate=0.03,
+    epochs=12,
+    learning_rate=0.05,
     warm_up=0.1,
     full_share=1.0,
     skip_share=0.0,
     label_smoothing=0.0,
+    bit_error_rate=MOST,
+    weight_clip=2.0,
 )
-"""Goes on from there."""
+"""Goes on from there. The last two make numbers fill their range, so that they stand above flipped
+bits. [measured] On 1000 validation images at a rate of 3e-3: plain 65 %, 8 epochs without the two
+73 %, with them 74 % after 4 epochs of a third of the images; a clip of 1.5 gave the same."""
 
 INT8 = {"bits": 8.0}
 
-RAMP = Exposure("bit_error_rate", start=0.0, stop=3e-3, until=0.5, steps=4, others=INT8)
-"""The paper raises the rate every two epochs; by how much is not public. [estimate] At a learning
-rate of 0.05 and up to a rate of 1e-2 the network fell to chance. [measured]"""
+RAMP = Exposure("bit_error_rate", start=0.0, stop=MOST, until=0.5, steps=4, others=INT8)
+"""The paper raises the rate every two epochs, by how much is not public [estimate]."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def fitted(data: Data, arguments: Arguments) -> Backbone:
 
 
 def boosted(backbone: Backbone, data: Data, arguments: Arguments) -> Backbone:
-    """Through errors of an 8-bit memory, what is implausible to the network as it was becoming 0.
+    """Through errors of an 8-bit memory; what is implausible to the network at its start becomes 0.
 
     The weights that learn are without errors. Those that are read have new ones at every step, so
     that the network does not learn one chip by heart; but on one chip, that is what it may do.
@@ -98,6 +105,7 @@ def boosted(backbone: Backbone, data: Data, arguments: Arguments) -> Backbone:
     if (folder / "backbone.safetensors").exists():
         return load(folder / "backbone.safetensors")
     images = data.train.pixels[:256] / 255
+    calibrate_steps(backbone, images, BOOSTED.bit_error_rate)
     memory = BitErrors(
         build_machine("edge"), chip=chip, plausible=plausible_ranges(backbone, images, [INT8])
     )

@@ -102,26 +102,25 @@ def of_fit(
         if fit == arguments.fits[0] or name != "boosted on a chip"
     }
     plain = networks["plain"]
-    there = corrected(study.dram, plain, data)
-    memory = there.at_rate(0.0)
-    claims, notes = floats(study, plain, there)
+    drams = {name: corrected(study.dram, network, data) for name, network in networks.items()}
+    claims, notes = floats(study, plain, drams["plain"])
     target = right(plain, study.chosen_on, INT8) - 0.02
     bears = {}
     for name in ("plain", "continued", "boosted"):
-        network = networks[name]
+        network, memory = networks[name], drams[name].at_rate(0.0)
         notes += table(name, network, memory, study)
         bears[name] = coarse(network, study.chosen_on, memory, target, INT8, seeds=study.seeds)
         notes.append(f"\nResNet-20, {name}, bears {bears[name]:.1e} at 8 bits for two points.")
         if name != "continued":
             found = borne(study, network, memory, plain)
-            claims += savings(study, name, network, there, found, plain, notes)
+            claims += savings(study, name, network, drams[name], found, plain, notes)
     text = "tolerable bit error rate at 8 bits within 2 points of plain, boosted, as a multiple"
     for control, least in (("plain", 5.0), ("continued", 1.0)):
         ratio = bears["boosted"] / max(bears[control], LEAST)
         where = f"ResNet-20, {control}"
         claims.append(Claim(text, ratio, least, ">=", where, study.seeds, "dram"))
     if fit == arguments.fits[0]:
-        notes += on_chips(networks, memory, bears["boosted"], study)
+        notes += on_chips(networks, drams, bears["boosted"], study)
     return claims, notes
 
 
@@ -262,7 +261,7 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
 
 
 def on_chips(
-    networks: Mapping[str, Backbone], memory: BitErrors, rate: float, study: Study
+    networks: Mapping[str, Backbone], drams: Mapping[str, Dram], rate: float, study: Study
 ) -> list[str]:
     """Accuracy on the chip that one network was boosted on, and on new ones."""
     lines = [
@@ -272,6 +271,7 @@ def on_chips(
     ]
     setting = {**INT8, "bit_error_rate": rate}
     for name, network in tqdm(networks.items(), desc="chips", unit="network"):
+        memory = drams[name].at_rate(0.0)
         shares = [
             100 * judge(network, study.test, replace(memory, chip=chip), setting).accuracy
             for chip in (None, *CHIPS)

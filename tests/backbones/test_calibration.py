@@ -6,6 +6,7 @@ import torch
 from penstock.backbones import BITS, RUN, WIDTH, every_setting, tiny_resnet
 from penstock.backbones.calibration import (
     calibrate_steps,
+    clip_weights,
     measure_images,
     random_settings,
     recalibrate_norms,
@@ -80,6 +81,30 @@ def test_calibration_brings_coarse_answers_nearer_to_the_exact_ones() -> None:
     calibrate_steps(backbone, images())
     assert all(error(bits) < uncalibrated[bits] for bits in (4, 8))
     assert error(8) < error(4)
+
+
+def test_steps_are_shorter_where_bits_flip() -> None:
+    backbone = tiny_resnet().eval()
+    layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
+    calibrate_steps(backbone, images())
+    before = [layer.steps.clone() for layer in layers]
+    calibrate_steps(backbone, images(), 0.01)
+    assert all((layer.steps <= old).all() for layer, old in zip(layers, before, strict=True))
+    assert sum(float(layer.steps[1] < old[1]) for layer, old in zip(layers, before, strict=True))
+
+
+def test_weights_are_clipped_channel_by_channel() -> None:
+    backbone = tiny_resnet()
+    layer = backbone.stem.convolution
+    assert isinstance(layer, Convolution)
+    with torch.no_grad():
+        layer.weight.fill_(0.1)
+        layer.weight[0, 0, 0] = torch.tensor([2.0, -2.0, 0.1])
+    # 9 weights: two of magnitude 2, seven of 0.1: root mean square sqrt(8.07 / 9) = 0.94692
+    clip_weights(backbone, 2.0)
+    first = layer.weight[0, 0, 0].tolist()
+    assert first == pytest.approx([1.89385, -1.89385, 0.1], abs=1e-5)
+    assert torch.equal(layer.weight[1:], torch.full_like(layer.weight[1:], 0.1))
 
 
 def test_statistics_are_those_of_the_batches() -> None:

@@ -63,6 +63,9 @@ def test_recipe_is_plain_data() -> None:
         ({"skip_share": 1.0}, "skip_share of a fitting lies from 0 to 0.9, got 1.0"),
         ({"skip_probability": 0.6}, "from 0 to 0.5"),
         ({"part_share": 2.0}, "part_share"),
+        ({"bit_error_rate": 0.6}, "bit_error_rate of a fitting lies from 0 to 0.5"),
+        ({"weight_clip": 1.0}, "clipped at more than 1 root mean square .* got weight_clip = 1.0"),
+        ({"weight_clip": math.nan}, "got weight_clip = nan"),
     ],
 )
 def test_mistakes_are_named(entry: dict[str, Any], message: str) -> None:

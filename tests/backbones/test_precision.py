@@ -103,6 +103,30 @@ def test_best_step_beats_scaling_by_the_largest(bits: int, signed: bool, seed: i
         assert best < 0.95 * largest  # on so few levels it pays to clip the tail
 
 
+@pytest.mark.parametrize("bits", LOW_BITS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_best_step_under_bit_errors_is_best_when_bits_flip(bits: int, signed: bool) -> None:
+    rng, rate = torch.Generator().manual_seed(0), 0.01
+    x = torch.randn(50_000, generator=rng)
+    x = x if signed else x.relu()
+
+    def error(step: torch.Tensor) -> float:
+        """Measured, by flipping the bits of the integers."""
+        whole = (round_activation(x, step, bits, signed) / step).round().long() % (1 << bits)
+        for bit in range(bits):
+            whole ^= (torch.rand(len(x), generator=rng) < rate).long() << bit
+        if signed:  # two's complement
+            whole = torch.where(whole < 1 << (bits - 1), whole, whole - (1 << bits))
+        return float((whole * step - x).square().mean())
+
+    blind, aware = best_step(x, bits, signed), best_step(x, bits, signed, rate)
+    assert aware < blind
+    assert error(aware) < error(blind)
+    flips = rate * (4**bits - 1) / 3 * aware.square()
+    rounding = (round_activation(x, aware, bits, signed) - x).square().mean()
+    assert error(aware) == pytest.approx(float(rounding + flips), rel=0.1)
+
+
 def test_precision_that_is_no_choice() -> None:
     with pytest.raises(ValueError, match=r"'bits' can stand at \(4, 8, 32\), got 2"):
         Convolution(3, 4, 3, stride=1, signed=True)(torch.rand(1, 3, 4, 4), 2)

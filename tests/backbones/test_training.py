@@ -21,6 +21,7 @@ from penstock.backbones import (
     load_data,
     tiny_resnet,
 )
+from penstock.backbones.precision import Convolution
 from penstock.backbones.saving import read_tensors
 from penstock.backbones.training import Fitting, accuracies, fit
 
@@ -71,6 +72,17 @@ def test_a_few_epochs_beat_chance_at_every_width_and_precision(done: Path) -> No
         last = accuracies(backbone, test, setting, stem={"bits": setting["bits"]})[2]
         assert last > 0.2, setting
     assert accuracies(backbone, test)[2] > 0.5 > 5 * accuracies(fresh(), test)[2] / 2
+
+
+def test_weights_stay_within_their_clip(done: Path, tmp_path: Path) -> None:
+    def longest(backbone: Backbone) -> float:
+        """The largest weight in root mean squares of its channel, mean over channels."""
+        weights = [m.weight.flatten(1) for m in backbone.modules() if isinstance(m, Convolution)]
+        ratios = [w.abs().amax(dim=1) / w.square().mean(dim=1).sqrt() for w in weights]
+        return torch.cat(ratios).mean().item()
+
+    clipped = fit(fresh(), digits(), replace(FITTING, weight_clip=1.5), tmp_path)
+    assert longest(clipped) < 1.6 < 2.0 < longest(load(done / "backbone.safetensors"))
 
 
 def test_killed_and_resumed_is_as_if_never_killed(done: Path, tmp_path: Path) -> None:
