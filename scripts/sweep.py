@@ -98,9 +98,10 @@ def run(arguments: Arguments) -> None:
     with tqdm(total=runs, desc="sweep", unit="run") as bar:
         rows = swept(backbone, images, machine, turned, still, seeds, bar.update)
     where = ", ".join(f"{name} at {value:g}" for name, value in still.items())
+    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     print(
-        f"{arguments.backbone} on {arguments.machine}, {len(images)} validation images, seeds "
-        f"{seeds[0]} to {seeds[-1]}; {where + ', ' if where else ''}other knobs at full\n"
+        f"{arguments.backbone} on {arguments.machine}, {len(images)} validation images, {drawn}; "
+        f"{where + ', ' if where else ''}other knobs at full\n"
     )
     print(as_text(rows))
     write_picture(arguments.out, draw(rows))
