@@ -11,7 +11,6 @@ from penstock.hardware.crossbar import Crossbar
 from penstock.hardware.digital import Digital
 from penstock.hardware.dram import Dram
 from penstock.hardware.exposure import Exposure
-from penstock.hardware.judging import Judged, judge
 from penstock.hardware.link import LTE, THREE_G, WIFI, Link, Radio
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.measured import Measured
@@ -39,7 +38,6 @@ __all__ = [
     "Dram",
     "Exposure",
     "Job",
-    "Judged",
     "Link",
     "Machine",
     "Measured",
@@ -55,7 +53,6 @@ __all__ = [
     "calibrate_range",
     "check_machine",
     "constants",
-    "judge",
     "plausible_ranges",
     "preset_names",
     "save_chip",

@@ -14,8 +14,9 @@ from tyro.conf import Positional
 from penstock.backbones import EXIT, Backbone, Images, InputError, Knob, Setting, load_data
 from penstock.backbones.compatible import check_images
 from penstock.backbones.errors import did_you_mean
-from penstock.hardware import UNITS, Judged, Machine, build_machine, judge
+from penstock.hardware import UNITS, Machine, build_machine
 from penstock.hardware.bound import check_network
+from penstock.hardware.judging import Judged, judge
 from penstock.scripts.picture import write_picture
 from penstock.scripts.run import check_file, check_seed, open_backbone
 from penstock.scripts.table import quantity

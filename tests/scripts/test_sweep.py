@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from penstock.backbones import load_data, shipped
-from penstock.hardware import build_machine, judge
-from penstock.hardware.judging import spent
+from penstock.hardware import build_machine
+from penstock.hardware.judging import judge, spent
 from penstock.scripts.guard import call
 from penstock.scripts.sweep import swept
 
