@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from textwrap import dedent
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -125,6 +129,30 @@ def test_best_step_under_bit_errors_is_best_when_bits_flip(bits: int, signed: bo
     flips = rate * (4**bits - 1) / 3 * aware.square()
     rounding = (round_activation(x, aware, bits, signed) - x).square().mean()
     assert error(aware) == pytest.approx(float(rounding + flips), rel=0.1)
+
+
+@pytest.mark.parametrize("channels", [4, 7, 12])
+def test_strided_pointwise_gradient_stays_within_its_memory(channels: int) -> None:
+    """In a process of its own, which oneDNN's kernel used to kill (uxlfoundation/oneDNN#6035)."""
+    source = f"""
+        import torch
+        from penstock.backbones.precision import Convolution
+
+        torch.manual_seed(0)
+        layer = Convolution({channels}, 16, 1, stride=2, signed=False)
+        layer.to(memory_format=torch.channels_last)
+        x = torch.rand(128, {channels}, 14, 14).contiguous(memory_format=torch.channels_last)
+        for _ in range(4):
+            layer.zero_grad()
+            layer(x, 32).square().sum().backward()
+        weight = layer.weight.detach().double().requires_grad_()
+        y = torch.nn.functional.conv2d(x.double(), weight, stride=2)
+        y.square().sum().backward()
+        torch.testing.assert_close(layer.weight.grad.double(), weight.grad, rtol=1e-4, atol=1e-2)
+    """
+    command = [sys.executable, "-c", dedent(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
 
 
 def test_precision_that_is_no_choice() -> None:
