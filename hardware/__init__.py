@@ -21,7 +21,7 @@ from penstock.hardware.sparse import Sparse
 from penstock.hardware.split import Split
 from penstock.hardware.synthetic import Synthetic
 from penstock.hardware.through import through
-from penstock.hardware.votes import vote
+from penstock.hardware.votes import passes, tally, vote
 
 __all__ = [
     "LTE",
@@ -53,9 +53,11 @@ __all__ = [
     "calibrate_range",
     "check_machine",
     "constants",
+    "passes",
     "plausible_ranges",
     "preset_names",
     "save_chip",
+    "tally",
     "through",
     "vote",
 ]

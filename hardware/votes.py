@@ -13,14 +13,15 @@ from torch.nn import functional
 
 from penstock.backbones import FULL, Backbone, InputError, Run, Setting
 
+Kind = Literal["soft", "hard"]
 
-@torch.no_grad()
+
 def vote(
     backbone: Backbone,
     images: Tensor,
     run: Run,
     votes: int,
-    kind: Literal["soft", "hard"] = "soft",
+    kind: Kind = "soft",
     setting: Setting = FULL,
 ) -> Tensor:
     """What so many passes say together: a score for each class, the largest wins.
@@ -30,8 +31,7 @@ def vote(
         images: floats in [0, 1], [n, C, H, W].
         run: a noisy machine, as `through` gives it.
         votes: passes.
-        kind: "soft" is the mean of the probabilities; "hard" the share of passes that a class won,
-            ties going to the larger mean.
+        kind: as of `tally`.
         setting: of all blocks, stem included.
 
     Returns:
@@ -42,11 +42,32 @@ def vote(
     """
     if votes < 1 or kind not in ("soft", "hard"):
         raise InputError(f"1 or more votes are soft or hard, got {votes} {kind!r}; correct them")
-    soft = hard = torch.zeros(len(images), backbone.classes, device=images.device)
-    for _ in range(votes):
-        answers = backbone.answers(images, setting, stem=setting, run=run)
-        probability = answers[backbone.depth - 1].softmax(dim=1)
-        soft = soft + probability
-        hard = hard + functional.one_hot(probability.argmax(dim=1), backbone.classes)
-    # A sum of probabilities over votes + 1 is less than one vote.
-    return soft / votes if kind == "soft" else (hard + soft / (votes + 1)) / votes
+    return tally(passes(backbone, images, run, votes, setting), kind)
+
+
+@torch.no_grad()
+def passes(
+    backbone: Backbone, images: Tensor, run: Run, votes: int, setting: Setting = FULL
+) -> Tensor:
+    """Probabilities that each of so many passes gives, [votes, n, classes]; arguments of `vote`."""
+    last = backbone.depth - 1
+    return torch.stack(
+        [
+            backbone.answers(images, setting, stem=setting, run=run)[last].softmax(dim=1)
+            for _ in range(votes)
+        ]
+    )
+
+
+def tally(probabilities: Tensor, kind: Kind) -> Tensor:
+    """Scores [n, classes] of the passes' probabilities [votes, n, classes].
+
+    "soft" is the mean of the probabilities; "hard" the share of passes that a class won, ties going
+    to the larger mean.
+    """
+    soft = probabilities.mean(dim=0)
+    if kind == "soft":
+        return soft
+    votes, _, classes = probabilities.shape
+    wins = functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)
+    return (wins + soft * votes / (votes + 1)) / votes  # the second is less than one vote

@@ -36,12 +36,14 @@ MOST = 4e-3
 """Bit error rate at which boosting ends; the paper's is not public [estimate]."""
 
 BOOSTED = Fitting(
-    epochs=12,
+    epochs=16,
     learning_rate=0.05,
     warm_up=0.1,
     full_share=1.0,
     skip_share=0.0,
     label_smoothing=0.0,
+    start_size=0.5,
+    full_size_from=0.5,
     bit_error_rate=MOST,
     weight_clip=2.0,
 )

@@ -3,9 +3,9 @@
     python scripts/reproduce/noisy_computation.py mnist --data FOLDER --seeds 0 1 2
 
 FOLDER holds train.parquet and test.parquet. Fits, for every seed, a network without and one with
-noise on every matrix-vector product; each takes 10 to 40 minutes on one core. Killed, it goes on
-from the last epoch. `--site`, `--power` and `--width` with few `--epochs` study what the paper
-leaves open: tables of seed 0 that are found next to the others become part of the page.
+noise on every matrix-vector product; each takes 20 to 40 minutes on one core. Killed, it goes on
+from the last epoch. `--site`, `--power`, `--width` and `--epochs` study what the paper leaves open:
+tables of seed 0 that are found next to the others become part of the page.
 """
 
 import json
@@ -26,7 +26,7 @@ from penstock.backbones import Backbone, Data, load, load_data, staged_resnet
 from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.backbones.training import Fitting, fit
-from penstock.hardware import Analog, Exposure, Machine, build_machine, through, vote
+from penstock.hardware import Analog, Exposure, Machine, build_machine, passes, tally, through
 from penstock.hardware.analog import Site
 from penstock.scripts.guard import guarded
 from penstock.scripts.results import FOLDER, Claim, write_claims
@@ -59,7 +59,7 @@ FITTINGS = {
         skip_share=0.0,
         label_smoothing=0.0,
         flip=False,
-        shift=2,
+        shift=1,
     ),
     "cifar10": Fitting(
         epochs=12,
@@ -103,7 +103,7 @@ def main() -> None:
     tables = [judged(arguments, data, seed) for seed in arguments.seeds]
     for table in tables:
         print(json.dumps(percent(table), indent=2))
-    if arguments == Arguments(arguments.task, arguments.data):
+    if arguments == Arguments(arguments.task, arguments.data, arguments.seeds):
         write_claims(f"noisy_{arguments.task}", claims(arguments, tables))
         text = notes(tables) + SEEN[arguments.task] + study(arguments)
         (FOLDER / f"noisy_{arguments.task}.md").write_text(text)
@@ -112,7 +112,7 @@ def main() -> None:
 def network(task: Task, width: float) -> Backbone:
     """A residual network of few layers, wide where images are small: noise averages out there."""
     if task == "mnist":
-        channels = [round(count * width) for count in (32, 256)]
+        channels = [round(count * width) for count in (48, 256)]
         found = staged_resnet(channels, (1, 1), (2, 2), pool=True, in_channels=1, size=28)
     else:
         channels = [round(count * width) for count in (32, 128, 256)]
@@ -125,16 +125,16 @@ def network(task: Task, width: float) -> Backbone:
 
 def judged(arguments: Arguments, data: Data, seed: int) -> dict[str, Tensor]:
     """Which test images the two networks of a seed get right, from a file if that is known."""
-    about = f"{arguments.task}-{arguments.site}-{arguments.power}-{arguments.width:g}"
     epochs = arguments.epochs or "all"
-    folder = arguments.out / f"{about}-{epochs}-{recipe_digest(arguments.task)}"
-    path = folder / f"right-{seed}.safetensors"
+    about = f"{arguments.task}-{arguments.width:g}-{epochs}-{recipe_digest(arguments.task)}"
+    folder, noise = arguments.out / about, f"{arguments.site}-{arguments.power}"
+    path = folder / f"right-{noise}-{seed}.safetensors"
     if path.exists():
         return read_tensors(path)[0]
     machine = Analog(build_machine("edge"), site=arguments.site, power=arguments.power)
     found: dict[str, Tensor] = {}
-    for trained in ("noisy", "clean"):
-        backbone = fitted(arguments, data, seed, trained, machine, folder / f"{trained}-{seed}")
+    for trained, name in (("noisy", f"noisy-{noise}-{seed}"), ("clean", f"clean-{seed}")):
+        backbone = fitted(arguments, data, seed, trained, machine, folder / name)
         for how, hits in under_noise(backbone, machine, data, seed).items():
             found[f"{trained}, {how}"] = hits
     write_tensors(path, found, {})
@@ -165,31 +165,30 @@ def fitted(
 
 def under_noise(backbone: Backbone, machine: Analog, data: Data, seed: int) -> dict[str, Tensor]:
     """On test images; P is each input's own, so that inputs do not depend on their batch."""
-    return {
-        "no noise": right(backbone, machine.ideal(), data, seed, 1),
-        "0 dB": right(backbone, machine, data, seed, 1),
-        "0 dB, soft votes": right(backbone, machine, data, seed, VOTES),
-        "0 dB, hard votes": right(backbone, machine, data, seed, VOTES, "hard"),
-        "0 dB, mean of reads": right(backbone, replace(machine, votes=(VOTES,)), data, seed, 1),
+    quiet = probabilities(backbone, machine.ideal(), data, seed, 1)
+    noisy = probabilities(backbone, machine, data, seed, VOTES)
+    averaged = probabilities(backbone, replace(machine, votes=(VOTES,)), data, seed, 1)
+    said = {
+        "no noise": tally(quiet, "soft"),
+        "0 dB": tally(noisy[:1], "soft"),
+        f"0 dB, {VOTES} soft votes": tally(noisy, "soft"),
+        f"0 dB, {VOTES} hard votes": tally(noisy, "hard"),
+        f"0 dB, mean of {VOTES} reads": tally(averaged, "soft"),
     }
+    return {how: scores.argmax(dim=1) == data.test.labels for how, scores in said.items()}
 
 
-def right(
-    backbone: Backbone,
-    machine: Machine,
-    data: Data,
-    seed: int,
-    votes: int,
-    kind: Literal["soft", "hard"] = "soft",
+def probabilities(
+    backbone: Backbone, machine: Machine, data: Data, seed: int, votes: int
 ) -> Tensor:
-    """Whether each test image is, [I] bool."""
+    """Of every pass over the test images, [votes, I, classes]."""
     run = through(machine, torch.Generator().manual_seed(seed), {"snr_db": 0.0})
-    hits: list[Tensor] = []
+    found: list[Tensor] = []
     for start in range(0, len(data.test), 500):
         x = data.test.pixels[start : start + 500].float() / 255
-        said = vote(backbone, x.contiguous(memory_format=torch.channels_last), run, votes, kind)
-        hits.append(said.argmax(dim=1) == data.test.labels[start : start + 500])
-    return torch.cat(hits)
+        x = x.contiguous(memory_format=torch.channels_last)
+        found.append(passes(backbone, x, run, votes))
+    return torch.cat(found, dim=1)
 
 
 def percent(found: Mapping[str, Tensor]) -> dict[str, float]:
@@ -214,7 +213,7 @@ def claims(arguments: Arguments, tables: Sequence[Mapping[str, Tensor]]) -> list
         where = "Analog, folded, ac power per layer and input"
         return Claim(text, figure, target, comparison, control, arguments.seeds, where, interval)
 
-    lost, voted = mean("clean, 0 dB").mean().item(), mean("noisy, 0 dB, soft votes")
+    lost, voted = mean("clean, 0 dB").mean().item(), mean(f"noisy, 0 dB, {VOTES} soft votes")
     recovered = (voted.mean().item() - lost) / (mean("clean, no noise").mean().item() - lost)
     won = voted - mean("noisy, 0 dB")
     found = [
@@ -253,23 +252,22 @@ def notes(tables: Sequence[Mapping[str, Tensor]]) -> str:
 def study(arguments: Arguments) -> str:
     """One row for each other choice that was looked at: seed 0, test images."""
     lines = []
-    tables = f"{arguments.task}-*-{recipe_digest(arguments.task)}/right-0.safetensors"
+    tables = f"{arguments.task}-*-{recipe_digest(arguments.task)}/right-*-0.safetensors"
     for path in sorted(arguments.out.glob(tables)):
-        site, power, width, epochs, _ = path.parent.name.split("-")[1:]
-        if epochs == "all":
-            continue
+        _, width, epochs, _ = path.parent.name.split("-")
+        _, site, power, _ = path.stem.split("-")
         share = percent(read_tensors(path)[0])
         lines.append(
             f"| {site} | {power} | {width} | {epochs} | {share['clean, no noise']:.1f} | "
             f"{share['clean, 0 dB']:.1f} | {share['noisy, 0 dB']:.1f} | "
-            f"{share['noisy, 0 dB, soft votes']:.1f} |"
+            f"{share[f'noisy, 0 dB, {VOTES} soft votes']:.1f} |"
         )
     head = [
-        f"\nOther sites, powers and widths, short fits of seed 0, % right; votes: {VOTES} soft:\n",
+        f"\nSites, powers, widths and epochs, seed 0, % right; votes: {VOTES} soft:\n",
         "| site | power | width | epochs | clean, no noise | clean, 0 dB | noisy, 0 dB | votes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join(head + lines) + "\n" if lines else ""
+    return "\n".join(head + lines) + "\n"
 
 
 if __name__ == "__main__":

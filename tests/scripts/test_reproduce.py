@@ -88,7 +88,7 @@ def test_noisy_computation_fits_judges_and_goes_on(tmp_path: Path) -> None:
     done = run("noisy_computation.py", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
-    assert {"clean, no noise", "noisy, 0 dB, soft votes"} <= table.keys()
+    assert {"clean, no noise", "noisy, 0 dB, 11 soft votes"} <= table.keys()
     assert all(0 <= percent <= 100 for percent in table.values())
     # Not the recipe of the claim: nothing is recorded; what is known is not fitted again.
     assert not (tmp_path / "docs").exists()
