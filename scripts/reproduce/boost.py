@@ -36,7 +36,7 @@ MOST = 4e-3
 """Bit error rate at which boosting ends; the paper's is not public [estimate]."""
 
 BOOSTED = Fitting(
-    epochs=16,
+    epochs=14,
     learning_rate=0.05,
     warm_up=0.1,
     full_share=1.0,
