@@ -14,8 +14,8 @@ LOW_BITS = tuple(int(bits) for bits in BITS.choices if bits != BITS.full)
 """The precisions that are emulated; at 32 nothing is rounded."""
 
 NARROW = 16
-"""Input channels under which a 1 x 1 convolution of stride 2 has its pixels picked for it: there,
-in channels-last memory, the gradient of oneDNN's own writes past its end, under 8 with AVX2 and
+"""Input channels under which a 1 x 1 convolution of stride 2 that learns has its pixels picked for
+it: in channels-last memory the gradient of oneDNN's own writes past its end, under 8 with AVX2 and
 under 16 with AVX-512 (github.com/uxlfoundation/oneDNN/issues/6035, torch 2.13.0)."""
 
 
@@ -77,7 +77,7 @@ class Convolution(nn.Module):
 
     def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stride = self.stride
-        if weight.shape[2] == 1 and weight.shape[1] < NARROW:
+        if weight.requires_grad and weight.shape[2] == 1 and weight.shape[1] < NARROW:
             x, stride = x[:, :, ::stride, ::stride], 1
         y: Tensor = functional.conv2d(x, weight, bias, stride=stride, padding=self.padding)
         return y

@@ -93,12 +93,12 @@ class BitErrors(Machine):
             raise InputError("bit_error_rate is one number for all lanes of a job, got a mask")
         faults = self.faults
 
-        def perform(product: Product) -> Tensor:
+        def fetch(product: Product) -> Product:
             weight, x = (entry(self.rates, product.name, role) for role in (WEIGHT, INPUT))
             rates = at if weight is None else weight, at if x is None else x
-            return job.perform(read(product, faults, *rates, rng))
+            return read(job.fetch(product), faults, *rates, rng)
 
-        return self.inner.run(replace(job, perform=perform), state, rng)
+        return self.inner.run(replace(job, fetch=fetch), state, rng)
 
     def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         """What the inner machine asks: errors are free."""

@@ -1,12 +1,13 @@
 """What was spent on a lane, and what a machine is asked to run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Block, Perform, Setting, exact
+from penstock.backbones import Block, Perform, Product, Setting, exact
 
 RESOURCES: Final = ("energy_j", "latency_s", "macs", "sent_bytes")
 """What can be spent, and so budgeted."""
@@ -50,6 +51,15 @@ class Cost:
         return {name: getattr(self, name) for name in RESOURCES}
 
 
+Fetch = Callable[[Product], Product]
+"""Hands the numbers of a product over from where they lie."""
+
+
+def as_stored(product: Product) -> Product:
+    """From a memory without faults."""
+    return product
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Run this block on these lanes with this setting, its matrix products perhaps disturbed."""
@@ -60,3 +70,9 @@ class Job:
     """Knobs of the block and of the machine."""
     perform: Perform = exact
     """Who performs the matrix products of the block; a machine with faults puts itself in front."""
+    fetch: Fetch = as_stored
+    """Who hands over their numbers, before anyone performs them: the stage of memories that err."""
+
+    def product(self, product: Product) -> Tensor:
+        """Have a product fetched and performed: what the innermost machine runs the block by."""
+        return self.perform(self.fetch(product))

@@ -33,6 +33,7 @@ from penstock.hardware.layers import check_names, layers
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.noise import standard_normal
 from penstock.hardware.nvm import device
+from penstock.hardware.straight_through import standing_for
 
 
 @final
@@ -44,8 +45,9 @@ class Crossbar(Machine):
     averaged; G are the conductances of this very chip `time_s` after programming, and each read
     adds noise of their own, independent between reads. The converters at the rows reach to the
     largest input of a lane; those at the columns to `adc_range`, or to four times the root mean
-    square of a lane's sums where it is not said. Left out: the resistance of wires, and faults that
-    are stuck.
+    square of a lane's sums where it is not said. Weights that a memory hands over wrongly are
+    written so, at every job, unless the chip is a file. Left out: the resistance of wires, and
+    faults that are stuck.
     """
 
     inner: Machine
@@ -189,7 +191,7 @@ class Crossbar(Machine):
     def sums(self, product: Product, held: Cells, by: Perform = exact) -> list[Tensor]:
         """What each row tile adds up without the noise of a read, before conversion."""
         x, weight = self._inputs(product), product.weight.values
-        real = weight + (held.weight - weight).detach()
+        real = standing_for(weight, held.weight)
         return [
             _tile(product, _of_groups(product, x, c), real[:, c], by)
             for c in self.row_tiles(product)

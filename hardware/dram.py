@@ -139,11 +139,11 @@ class Dram(Machine):
         if self.faulty:
             curve, faults = self.voltage_curve, self.faults
 
-            def perform(product: Product) -> Tensor:
+            def fetch(product: Product) -> Product:
                 weight, x = map(curve.rate, self._volts(product.name, job.setting))
-                return job.perform(read(product, faults, weight, x, rng))
+                return read(job.fetch(product), faults, weight, x, rng)
 
-            disturbed = replace(job, perform=perform)
+            disturbed = replace(job, fetch=fetch)
         y, cost, state = self.inner.run(disturbed, state, rng)
         return y, self._with_memory(cost, job.block, job.setting, tuple(job.x.shape[1:])), state
 

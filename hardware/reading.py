@@ -5,8 +5,8 @@ Letters: `n` lanes, `K` weak cells, `M` cells that may fail at a read.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, final
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from penstock.backbones import InputError, Operand, Product
 from penstock.hardware.cells import address, cells_of_chip, failing_cells, stream
 from penstock.hardware.error_models import ErrorModel
 from penstock.hardware.layers import INPUT, WEIGHT
+from penstock.hardware.straight_through import standing_for
 
 Range = Sequence[float]
 """Lowest and highest."""
@@ -87,7 +88,17 @@ def read(
         name = f"{product.name}.{INPUT}"
         where = _Where(name, lanes, tuple(each), tuple(each), input_rate, seeds[1])
         x = _read(product.x, where, faults, entry(faults.plausible, product.name, INPUT))
-    return product.with_values(x=x, weight=weight)
+    return _with_stored(product.with_values(x=x, weight=weight), product)
+
+
+def _with_stored(changed: Product, product: Product) -> Product:
+    """What was read wrongly stands in the layer's whole weight too, where cells are written."""
+    seen, true = changed.weight.values, product.weight.values
+    if seen is true:
+        return changed
+    whole = product.stored.detach().clone()
+    whole[tuple(slice(0, size) for size in seen.shape)] += (seen - true).detach()
+    return replace(changed, stored=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +120,7 @@ def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None)
         outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
         if outside.any():
             values = values.masked_fill(outside, 0)
-    if values is stored or not stored.requires_grad:
-        return values
-    result: Tensor = _StraightThrough.apply(stored, values)  # type: ignore[no-untyped-call]
-    return result
+    return standing_for(stored, values)
 
 
 def _beyond(operand: Operand, limits: Range) -> bool:
@@ -193,16 +201,3 @@ def _steps(operand: Operand, places: Tensor) -> Tensor:
     assert operand.step is not None
     step = operand.step.detach()
     return step.view(1) if step.numel() == 1 else step.expand_as(operand.values).take(places)
-
-
-@final
-class _StraightThrough(torch.autograd.Function):
-    """What was read, with the gradient of what was stored; a sum of both would round."""
-
-    @staticmethod
-    def forward(context: Any, stored: Tensor, seen: Tensor) -> Tensor:
-        return seen
-
-    @staticmethod
-    def backward(context: Any, *gradients: Any) -> Any:
-        return gradients[0], None

@@ -19,8 +19,10 @@ from penstock.backbones import (
 from penstock.backbones.resnet import BasicBlock, Head
 from penstock.hardware import (
     Analog,
+    BitErrors,
     Crossbar,
     Job,
+    Machine,
     build_machine,
     calibrate_range,
     check_machine,
@@ -45,7 +47,7 @@ def network() -> Backbone:
 
 
 @torch.no_grad()
-def logits(machine: Crossbar, network: Backbone, seed: int = 0) -> torch.Tensor:
+def logits(machine: Machine, network: Backbone, seed: int = 0) -> torch.Tensor:
     images = torch.rand(16, 1, 8, 8, generator=seeded(9))
     return network.answers(images, run=through(machine, seeded(seed)))[network.depth - 1]
 
@@ -58,6 +60,49 @@ def test_presets_keep_the_rules(name: str) -> None:
 def test_composed_with_other_noise() -> None:
     check_machine(Analog(Crossbar(INNER)))
     check_machine(Crossbar(Analog(INNER), adc_bits=(6, 8), votes=(2,)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Crossbar(INNER, tile_rows=18),
+        Analog(INNER, site="raw"),
+        Analog(INNER, site="input"),
+        Analog(INNER, site="weight"),
+    ],
+    ids=lambda m: getattr(m, "site", "crossbar"),
+)
+def test_memory_hands_over_before_arrays_disturb(
+    array: Crossbar | Analog, network: Backbone
+) -> None:
+    """Whichever machine is around the other: so rows of several tiles meet their own weak cells."""
+    memory = BitErrors(INNER, (1e-2,), chip=3)
+    around = replace(memory, inner=array)
+    inside = replace(array, inner=memory)
+    setting: Setting = {"bits": 8}
+    images = torch.rand(16, 1, 8, 8, generator=seeded(9))
+
+    def seen(machine: Machine) -> torch.Tensor:
+        run = through(machine, seeded(), setting)
+        return network.answers(images, setting, run=run)[network.depth - 1].detach()
+
+    assert torch.equal(seen(around), seen(inside))
+    assert not torch.allclose(seen(around), seen(array), atol=1e-2)
+
+
+def test_wrong_weights_are_written_into_cells_unless_the_chip_is_there_already(
+    network: Backbone, tmp_path: Path
+) -> None:
+    chip = Crossbar(INNER, cell="state_independent", spread=0.0)
+    save_chip(tmp_path / "chip.safetensors", network, device("pcm"))
+    there = Crossbar(INNER, chip=str(tmp_path / "chip.safetensors"))
+    for cells, written in ((chip, True), (there, False)):
+        right, wrong = (
+            logits(BitErrors(cells, (rate,), rates={"input": 0.0}, chip=1), network)
+            for rate in (0.0, 0.2)
+        )
+        assert torch.equal(right, wrong) != written
+        assert not written or (right - wrong).square().mean() > 0.1 * right.var()
 
 
 def test_a_chip_is_the_same_chip_again_and_another_is_another(network: Backbone) -> None:
