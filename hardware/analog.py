@@ -25,7 +25,7 @@ from penstock.backbones import (
 )
 from penstock.backbones.evaluating import evaluating
 from penstock.hardware.arrays import array_cost
-from penstock.hardware.converters import useful_bits
+from penstock.hardware.converters import MOST_BITS, useful_bits
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.disturbance import disturb, power
 from penstock.hardware.layers import check_names, layers
@@ -98,6 +98,11 @@ class Analog(Machine):
         for name, choices in (("snr_db", self.snr_db), ("votes", self.votes)):
             if not choices or sorted(set(choices)) != list(choices):
                 raise InputError(f"{name} are choices that rise, got {list(choices)}; sort them")
+        if not 1 <= self.input_bits <= MOST_BITS:
+            raise InputError(
+                f"input_bits are 1 to {MOST_BITS}, got {self.input_bits}: converters of more were "
+                "not fitted; lower them"
+            )
         if self.votes[0] < 1 or min(self.tile_rows, self.tile_columns, self.columns_per_adc) < 1:
             raise InputError(
                 "votes, tile_rows, tile_columns and columns_per_adc are at least 1, got "
@@ -178,7 +183,8 @@ class Analog(Machine):
         if self.site == "weight":
             weight = product.weight.values
             noise = self._draw(weight, rng)
-            noisy = disturb(weight, noise, share, self.power, "layer", "batch")
+            lying = weight.transpose(0, 1), noise.transpose(0, 1)  # outputs are its channels
+            noisy = disturb(*lying, share, self.power, self.scope, "batch").transpose(0, 1)
             return job.perform(product.with_values(weight=noisy))
         if self.site == "raw":
             sums = replace(product, finish=_nothing, scale=None, shift=None)

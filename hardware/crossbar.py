@@ -28,6 +28,7 @@ from penstock.backbones import (
 from penstock.hardware.arrays import array_cost, channels_of_a_tile
 from penstock.hardware.chip import Cells, cells
 from penstock.hardware.conversion import convert, largest, reach
+from penstock.hardware.converters import MOST_BITS
 from penstock.hardware.cost import Cost, Job
 from penstock.hardware.layers import check_names, layers
 from penstock.hardware.machine import Machine, State
@@ -92,8 +93,11 @@ class Crossbar(Machine):
                     f"{name} are choices of {least} or more that rise, got {list(choices)}; "
                     "correct them"
                 )
-        if self.dac_bits < 2:
-            raise InputError(f"dac_bits are 2 or more, of which 1 is a sign, got {self.dac_bits}")
+        if not 2 <= self.dac_bits <= MOST_BITS or self.adc_bits[-1] > MOST_BITS:
+            raise InputError(
+                f"dac_bits and adc_bits are 2 to {MOST_BITS}, of which 1 is a sign, got "
+                f"{self.dac_bits} and {list(self.adc_bits)}; correct them"
+            )
         if not (0 <= self.time_s < inf and 0 <= self.spread < inf):
             raise InputError(
                 f"time_s and spread are finite and at least 0, got {self.time_s} and "

@@ -40,6 +40,14 @@ class Digital(Machine):
     launch_s: float
     """Seconds to start a block."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(*self.macs_per_s.values(), self.memory_bytes_per_s) <= 0:
+            raise InputError(
+                "macs_per_s and memory_bytes_per_s are above 0, got "
+                f"{dict(self.macs_per_s)} and {self.memory_bytes_per_s:g}; raise them"
+            )
+
     def reset(self, n: int, rng: torch.Generator) -> State:
         """Nothing changes on this machine."""
         return {}

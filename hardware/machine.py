@@ -12,7 +12,7 @@ from penstock.hardware.cost import Cost, Job
 from penstock.hardware.fields import check_fields
 
 State = Mapping[str, Tensor]
-"""What the machine is like now, per lane: {"bandwidth_bps": [n]}. Keys never change."""
+"""What the machine is like now, per lane: {"log10_bps": [n]}. Keys never change."""
 
 
 class Machine(ABC):

@@ -92,8 +92,8 @@ class ReRam(Device):
         return torch.zeros_like(g)
 
     def read_us(self, g: Tensor, now_us: Tensor, time_s: float) -> Tensor:
-        """1 % of the largest conductance, whatever the state [IBM/aihwkit: about 1 %]."""
-        return torch.full_like(g, 0.01 * self.g_max_us)
+        """1 % of the largest weight, whatever the state [IBM/aihwkit: about 1 %]: of two cells."""
+        return torch.full_like(g, 0.01 / 2**0.5 * self.g_max_us)
 
 
 @final

@@ -59,10 +59,11 @@ class Sparse(Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.lanes, self.load_cycles, *self.mac_cycles.values()) < 1:
+        if min(self.lanes, self.load_cycles, *self.mac_cycles.values()) < 1 or self.clock_hz <= 0:
             raise InputError(
-                "lanes, load_cycles and mac_cycles are at least 1, got "
-                f"{self.lanes}, {self.load_cycles} and {dict(self.mac_cycles)}; raise them"
+                "lanes, load_cycles and mac_cycles are at least 1 and clock_hz is above 0, got "
+                f"{self.lanes}, {self.load_cycles}, {dict(self.mac_cycles)} and "
+                f"{self.clock_hz:g}; raise them"
             )
 
     @property

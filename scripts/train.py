@@ -120,8 +120,9 @@ def put_backbone(here: Run, backbone: Backbone, data: Data, *, resume: bool) -> 
     run_at: RunAt = exactly_at
     about = ""
     if exposure is not None:
-        run_at = exposure.run_at(build_machine(here.experiment.machine), backbone)
-        about = f"{exposure} on {here.experiment.machine}"
+        machine = build_machine(here.experiment.machine)
+        run_at = exposure.run_at(machine, backbone)
+        about = f"{exposure} on {machine}"  # as it is now: its file may change before a resumption
     fit(
         backbone,
         data,

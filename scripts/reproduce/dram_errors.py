@@ -31,9 +31,12 @@ class Arguments:
 def main() -> None:
     """Inject, count, write down."""
     seed = tyro.cli(Arguments).seed
-    off, columns, rows = {}, {}, {}
+    off, columns, rows, per_one = {}, {}, {}, {}
     for name, model in ERROR_MODELS.items():
-        wrong = errors(model, seed)
+        wrong, stored = errors(model, seed)
+        per_one[name] = float(
+            wrong[stored == 0].double().mean() / wrong[stored == 1].double().mean()
+        )
         off[name] = abs(float(wrong.double().mean()) / RATE - 1)
         columns[name], rows[name] = chance(wrong.sum(dim=0)), chance(wrong.sum(dim=1))
         print(f"{name}: off by {off[name]:.2%}, even by {columns[name]:.2g} and {rows[name]:.2g}")
@@ -55,19 +58,29 @@ def main() -> None:
             ),
             claim(f"{text} bitline model's over columns", columns["bitline"], 1e-6, "<=", even),
             claim(f"{text} wordline model's over rows", rows["wordline"], 1e-6, "<=", even),
+            *(
+                claim(
+                    f"{text} {name} model's over columns or rows",
+                    min(columns[name], rows[name]),
+                    1e-6,
+                    ">=",
+                    even,
+                )
+                for name in ("uniform", "data-dependent")
+            ),
             claim(
-                f"{text} uniform model's over columns or rows",
-                min(columns["uniform"], rows["uniform"]),
-                1e-6,
-                ">=",
-                even,
+                "wrong zeros for a wrong one off nominal, data-dependent model, %",
+                100 * abs(per_one["data-dependent"] / 4 - 1),
+                2,
+                "<=",
+                "0.8 / 0.2",
             ),
         ],
     )
 
 
-def errors(model: ErrorModel, seed: int) -> Tensor:
-    """Which bits of a subarray are read wrong: [rows, columns]."""
+def errors(model: ErrorModel, seed: int) -> tuple[Tensor, Tensor]:
+    """Which bits of a subarray are read wrong, and what is stored: [rows, columns] each."""
     rng = torch.Generator().manual_seed(seed)
     stored = torch.randint(256, (1, model.rows * model.row_bits // 8), generator=rng)
     x = Operand(stored.float(), 8, torch.ones(()), signed=False)
@@ -76,8 +89,11 @@ def errors(model: ErrorModel, seed: int) -> Tensor:
         nn.Identity(), x, nothing, nothing.values, functional.linear, lambda raw: raw, name="bytes"
     )
     seen = read(product, Faults(model, chip=seed), 0.0, RATE, rng).x.values
-    flips = stored ^ seen.long()
-    return (flips.unsqueeze(-1) >> torch.arange(8) & 1).view(model.rows, model.row_bits)
+    wrong, held = (
+        (bytes_.unsqueeze(-1) >> torch.arange(8) & 1).view(model.rows, model.row_bits)
+        for bytes_ in (stored ^ seen.long(), stored)
+    )
+    return wrong, held
 
 
 def chance(counts: Tensor) -> float:

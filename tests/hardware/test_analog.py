@@ -118,6 +118,30 @@ def test_one_power_a_channel_follows_each_channel() -> None:
     torch.testing.assert_close(ratio, torch.ones(4), atol=0.1, rtol=0)
 
 
+def test_one_power_a_channel_follows_the_weights_of_each_output() -> None:
+    torch.manual_seed(0)
+    head, x = Head(4096, 4), torch.zeros(1, 4096, 1, 1)
+    weight = head.linear.weight
+    with torch.no_grad():
+        weight[0] *= 100
+    found = []
+
+    def note(product: Product) -> Tensor:
+        found.append(product.weight.values)
+        return product.exact()
+
+    machine = Analog(FREE, site="weight", scope="channel", reference="batch")
+    machine.run(Job(head, x, {"snr_db": 0}, note), {}, seeded())
+    noise = (found[0] - weight).square().mean(dim=1)
+    ratio = weight.var(dim=1, correction=0) / noise
+    torch.testing.assert_close(ratio, torch.ones(4), atol=0.1, rtol=0)
+
+
+def test_bits_that_no_converter_has() -> None:
+    with pytest.raises(InputError, match="input_bits are 1 to 10, got 12"):
+        Analog(FREE, input_bits=12)
+
+
 def test_a_channels_power_needs_more_than_one_input() -> None:
     with pytest.raises(InputError, match='set reference = "batch"'):
         Analog(FREE, scope="channel")

@@ -320,6 +320,8 @@ def test_cost_by_hand() -> None:
 def test_choices_rise() -> None:
     with pytest.raises(InputError, match="adc_bits are choices of 2 or more that rise"):
         Crossbar(INNER, adc_bits=(8, 4))
+    with pytest.raises(InputError, match=r"adc_bits are 2 to 10, .* got 8 and \[4, 12\]"):
+        Crossbar(INNER, adc_bits=(4, 12))
     with pytest.raises(InputError, match="votes are choices of 1 or more that rise"):
         Crossbar(INNER, votes=(0, 1))
 

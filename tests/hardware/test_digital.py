@@ -91,6 +91,11 @@ def test_products_of_a_job_are_performed_by_someone_else(block: Block) -> None:
     assert cost == MACHINE.price(block, {}, (2, 4, 4))
 
 
+def test_rates_are_above_zero() -> None:
+    with pytest.raises(ValueError, match=r"above 0, got \{8: 0\.0\} and 18; raise them"):
+        replace(MACHINE, macs_per_s={8: 0.0})
+
+
 def test_bits_without_a_price_are_named(block: Block) -> None:
     with pytest.raises(ValueError, match=r"prices for \[8, 32\] bits, got 4"):
         MACHINE.price(block, {"bits": 4}, (2, 4, 4))

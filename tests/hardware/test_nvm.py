@@ -55,6 +55,13 @@ def test_relaxed_cells_do_not_drift() -> None:
     assert torch.equal(cell.age(g, exponent, 1e6), g)
 
 
+def test_a_read_of_two_relaxed_cells_is_off_by_a_hundredth_of_the_largest_weight() -> None:
+    # w = (G+ - G-) / G_max: two deviations of 0.4 / sqrt(2) uS, over 40 uS.
+    each = ReRam().read_us(SHARES, SHARES * 40, 0.0)
+    expected = torch.full_like(SHARES, 0.01)
+    torch.testing.assert_close((each.square() + each.square()).sqrt() / 40, expected)
+
+
 def test_errors_scale_with_the_range_of_the_cell() -> None:
     half = ReRam("1s", g_max_us=20.0).programming_us(SHARES)
     torch.testing.assert_close(half * 2, ReRam("1s").programming_us(SHARES))

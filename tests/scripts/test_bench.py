@@ -2,6 +2,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,14 @@ def figures(case: Case) -> Iterator[Figures]:
     torch.set_num_threads(1)
     yield measure(case)
     torch.set_num_threads(threads)
+
+
+def test_every_figure_is_explained() -> None:
+    page = Path("docs/bench.md").read_text()
+    explained = [key for key, _, _ in MEANINGS if f"`{key}`" in page]
+    rest = {key for key, _, _ in MEANINGS} - set(explained)
+    assert "`*_images_per_s`" in page
+    assert all(key.endswith("_images_per_s") for key in rest)
 
 
 def test_every_figure_is_measured(figures: Figures) -> None:
