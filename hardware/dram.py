@@ -39,11 +39,11 @@ class Dram(Machine):
         latency = the inner machine's, so what adds seconds (arrays) stands inside of this one
 
     on top of what the inner machine charges, whose own price of the memory should be 0. Every
-    input map counts as written once and read once, by the block that reads it; one that fits into
-    `sram_bytes` stays on the chip, costs nothing here and meets no errors; so does the network of
-    the policy, some kilobytes. The pins keep their voltage. Time stays the same because the timings
-    do: the measured errors are those of a module that is run faster than its voltage allows, and
-    longer timings would remove many of them.
+    layer's input map counts as written once and read once: one that two layers read, before a
+    shortcut's convolution, counts twice. One that fits into `sram_bytes` stays on the chip, costs
+    nothing here and meets no errors; so does the network of the policy, some kilobytes. The pins
+    keep their voltage. Time stays the same because the timings do: the measured errors are those of
+    a module that is run faster than its voltage allows, and longer timings would remove many.
 
     After Koppula et al., EDEN (MICRO 2019). At nominal voltage it is the inner machine, dearer by
     the memory. Left out: see `BitErrors`; and the time and energy of changing the voltage.

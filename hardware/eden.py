@@ -105,6 +105,45 @@ def fine(
     return raised(bears, dict.fromkeys(names, start), decades, most)
 
 
+def confirmed(
+    backbone: Backbone,
+    images: Images,
+    memory: BitErrors,
+    target: float,
+    rates: Mapping[str, float],
+    least: float,
+    setting: Setting = FULL,
+    *,
+    seeds: Sequence[int] = (0,),
+    decades: float = 0.25,
+    progress: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
+    """Rates of `fine`, lowered together until they are borne on images they were not found on.
+
+    Searched one after the other, they fit the images of the search better than others.
+
+    Args:
+        backbone: that was characterised.
+        images: others.
+        memory: its errors.
+        target: share of right answers among these.
+        rates: data type -> rate.
+        least: rate below which none is lowered, from `coarse`.
+        setting: of all blocks and the stem.
+        seeds: of the errors.
+        decades: by how much the rates are lowered at a time.
+        progress: called after each run over the images.
+    """
+    known = dict(rates)
+    while max(known.values(), default=0.0) > least:
+        found = judge(backbone, images, replace(memory, rates=known), setting, seeds=seeds)
+        progress()
+        if found.accuracy >= target:
+            break
+        known = {name: max(least, rate / 10**decades) for name, rate in known.items()}
+    return known
+
+
 def highest(bears: Callable[[float], bool], decades: float = 0.1) -> float:
     """The highest rate that is borne, by bisection on a logarithmic scale.
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from penstock.backbones import BITS, InputError, load_data
+from penstock.backbones import BITS, Images, InputError, load_data
 from penstock.backbones.compatible import check_images
 from penstock.hardware import Dram, build_machine, plausible_ranges
 from penstock.hardware.bound import check_network
-from penstock.hardware.eden import coarse, fine
+from penstock.hardware.eden import coarse, confirmed, fine
 from penstock.hardware.judging import judge, spent
 from penstock.scripts.run import check_seed, open_backbone
 
@@ -33,7 +33,11 @@ class Arguments:
     images: int = 1000
     """How many; the fewer, the faster."""
     fine: bool = False
-    """Also each layer's weights and inputs by themselves."""
+    """Also each layer's weights and inputs by themselves; confirmed on as many other images."""
+    own_chip: bool = False
+    """On the weak cells of the machine's own chip, not on those of a new one at each read."""
+    draws: int = 3
+    """Of the errors, over which the share of right answers is averaged."""
     seed: int = 0
     """Of validation images and errors."""
 
@@ -41,10 +45,10 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Characterise, print."""
     check_seed(arguments.seed)
-    if arguments.images < 1 or not 0 <= arguments.points <= 100:
+    if min(arguments.images, arguments.draws) < 1 or not 0 <= arguments.points <= 100:
         raise InputError(
-            "images are 1 or more and points 0 to 100, got "
-            f"{arguments.images} and {arguments.points:g}; correct them"
+            "images and draws are 1 or more and points 0 to 100, got "
+            f"{arguments.images}, {arguments.draws} and {arguments.points:g}; correct them"
         )
     backbone = open_backbone(arguments.backbone, arguments.trust)
     dram = build_machine(arguments.machine)
@@ -65,28 +69,44 @@ def run(arguments: Arguments) -> None:
             f"{arguments.machine} says where all weights and inputs lie, which leaves no voltage "
             "to find; take its volts out"
         )
-    setting, seeds = {"bits": float(arguments.bits)}, [arguments.seed]
-    images = data.validation.take(range(min(arguments.images, len(data.validation))))
+    setting = {"bits": float(arguments.bits)}
+    seeds = range(arguments.seed, arguments.seed + arguments.draws)
+    most = len(data.validation) // (2 if arguments.fine else 1)
+    n = max(1, min(arguments.images, most))
+    images = data.validation.take(range(n))
     some = data.train.take(range(min(256, len(data.train)))).pixels / 255
     dram = replace(dram, plausible=plausible_ranges(backbone, some, [setting]))
     memory, curve = dram.at_rate(0.0), dram.voltage_curve
-    clean = judge(backbone, images, memory, setting).accuracy
-    target = clean - arguments.points / 100
+    if not arguments.own_chip:
+        memory = replace(memory, chip=None)
+
+    def target(some: Images) -> float:
+        return judge(backbone, some, memory, setting).accuracy - arguments.points / 100
+
     with tqdm(desc="characterise", unit="run") as bar:
-        rate = coarse(backbone, images, memory, target, setting, seeds=seeds, progress=bar.update)
+        least = target(images)
+        rate = coarse(backbone, images, memory, least, setting, seeds=seeds, progress=bar.update)
         rates = {}
         if arguments.fine:
-            most = max(curve.rates)
             rates = fine(
-                *(backbone, images, memory, target, rate, setting),
+                *(backbone, images, memory, least, rate, setting),
                 seeds=seeds,
-                most=most,
+                most=max(curve.rates),
+                progress=bar.update,
+            )
+            others = data.validation.take(range(n, 2 * n))
+            rates = confirmed(
+                *(backbone, others, memory, target(others), rates, rate, setting),
+                seeds=seeds,
                 progress=bar.update,
             )
     lowest_v, free_v = curve.lowest_v(rate), curve.error_free_v
-    print(f"right without errors     {100 * clean:.1f} % of {len(images)} validation images")
+    where = f"chip {dram.chip}" if arguments.own_chip else "new chips at every read"
+    clean = 100 * least + arguments.points
+    print(f"right without errors     {clean:.1f} % of {len(images)} validation images")
     print(
-        f"bit error rate borne     {rate:.1e}, {arguments.points:g} % fewer right answers at most"
+        f"bit error rate borne     {rate:.1e}, {arguments.points:g} % fewer right answers at "
+        f"most, {where}, {arguments.draws} draws"
     )
     print(f"module {curve.module:18}{lowest_v:g} V, without errors from {free_v:g} V")
     energy_j = [

@@ -6,7 +6,8 @@ python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0
 python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
-chosen on validation images; the accuracies of claims are those on test images. Of several fits the
+chosen on validation images, at errors of many chips; the accuracies of claims are those on test
+images, as means over four chips whose weak cells stay. Of several fits the
 figures of claims are means, and the tables those of the first; only that needs `--chip 0`.
 """
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from penstock.backbones import Backbone, Data, Images, load, load_data
 from penstock.hardware import BitErrors, Dram, build_machine, plausible_ranges
-from penstock.hardware.eden import LEAST, coarse, data_types, fine
+from penstock.hardware.eden import LEAST, coarse, confirmed, data_types, fine
 from penstock.hardware.judging import judge
 from penstock.hardware.voltage import Curve, read_curves
 from penstock.scripts.guard import guarded
@@ -34,7 +35,7 @@ LOSS = 0.005
 elsewhere, where what was chosen is not better by chance."""
 CLEAN = "the network fitted without errors, where there are none"
 CHIPS = (0, 1, 2, 3)
-"""On the first of which a network was boosted."""
+"""That networks are judged on; on the first, one was boosted."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def of_fit(
     drams = {name: corrected(study.dram, network, data) for name, network in networks.items()}
     claims, notes = floats(study, plain, drams["plain"])
     target = right(plain, study.chosen_on, INT8) - 0.02
-    bears = {}
+    bears, operating = {}, {}
     for name in ("plain", "continued", "boosted"):
         network, memory = networks[name], drams[name].at_rate(0.0)
         notes += table(name, network, memory, study)
@@ -113,6 +114,7 @@ def of_fit(
         notes.append(f"\nResNet-20, {name}, bears {bears[name]:.1e} at 8 bits for two points.")
         if name != "continued":
             found = borne(study, network, memory, plain)
+            operating[name] = found.rate
             claims += savings(study, name, network, drams[name], found, plain, notes)
     text = "tolerable bit error rate at 8 bits within 2 points of plain, boosted, as a multiple"
     for control, least in (("plain", 5.0), ("continued", 1.0)):
@@ -120,7 +122,7 @@ def of_fit(
         where = f"ResNet-20, {control}"
         claims.append(Claim(text, ratio, least, ">=", where, study.seeds, "dram"))
     if fit == arguments.fits[0]:
-        notes += on_chips(networks, drams, bears["boosted"], study)
+        notes += on_chips(networks, drams, operating["boosted"], study)
     return claims, notes
 
 
@@ -161,12 +163,9 @@ def borne(study: Study, backbone: Backbone, memory: BitErrors, original: Backbon
         )
         images = study.confirmed_on
         target = right(original, images, INT8) - LOSS
-        while max(rates.values()) > rate:
-            found = judge(backbone, images, replace(memory, rates=rates), INT8, seeds=seeds)
-            step()
-            if found.accuracy >= target:
-                break
-            rates = {name: max(rate, more / 10**0.25) for name, more in rates.items()}
+        rates = confirmed(
+            backbone, images, memory, target, rates, rate, INT8, seeds=seeds, progress=step
+        )
     return Borne(rate, rates, data_types(backbone, INT8))
 
 
@@ -207,11 +206,11 @@ def savings(
     riskiest = max(curves.values(), key=lambda curve: curve.rate(curve.lowest_v(found.rate)))
     lower = [curve for module, curve in curves.items() if ratios[module] < 1] or [riskiest]
 
-    def lost(machine: Dram, curve: Curve) -> float:
+    def lost(machine: Dram, curve: Curve) -> list[float]:
         setting = {**INT8, "dram_v": curve.lowest_v(found.rate)}
-        there = replace(machine, module=curve.module)
-        judged = judge(backbone, study.test, there, setting, seeds=study.seeds)
-        return 100 * (clean - judged.accuracy)
+        there = [replace(machine, module=curve.module, chip=chip) for chip in CHIPS]
+        judged = [judge(backbone, study.test, each, setting) for each in there]
+        return [100 * (clean - each.accuracy) for each in judged]
 
     def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
         text = f"ResNet-20, {name}, at 8 bits: {text}"
@@ -219,12 +218,13 @@ def savings(
 
     of_median = "DRAM energy saved, median of vendor B's modules, %"
     of_worst = "DRAM energy when mapped, as a multiple, worst module"
-    at_worst = max(lost(mapped(dram, found, curve), curve) for curve in lower)
+    at_worst = max((lost(mapped(dram, found, curve), curve) for curve in lower), key=fmean)
+    at_coarse = lost(dram, riskiest)
+    chips = [", ".join(f"{points:.2f}" for points in each) for each in (at_coarse, at_worst)]
+    notes.append(f"\nPoints lost on each of four chips: coarse {chips[0]}, mapped {chips[1]}.")
     return [
-        claim(
-            "accuracy lost, coarse, riskiest module, points", lost(dram, riskiest), 1, "<=", CLEAN
-        ),
-        claim("accuracy lost, mapped, riskiest module, points", at_worst, 1, "<=", CLEAN),
+        claim("accuracy lost, coarse, riskiest module, points", fmean(at_coarse), 1, "<=", CLEAN),
+        claim("accuracy lost, mapped, riskiest module, points", fmean(at_worst), 1, "<=", CLEAN),
         claim(of_median, 100 * of_nominal, 30, ">=", "1.35 V"),
         claim(of_median, 100 * of_free, 5, ">=", "lowest error-free voltage"),
         claim(of_worst, max(ratios.values()), 1, "<=", "coarse"),
@@ -263,7 +263,7 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
 def on_chips(
     networks: Mapping[str, Backbone], drams: Mapping[str, Dram], rate: float, study: Study
 ) -> list[str]:
-    """Accuracy on the chip that one network was boosted on, and on new ones."""
+    """Accuracy on the chip that one network was boosted on, and on new ones, where it is run."""
     lines = [
         f"\nRight answers to test images in %, int8, at a bit error rate of {rate:.1e}:\n",
         "| network | every read another chip | chip 0, on which one was boosted | new chips |",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.backbones import Backbone, Images, InputError, load_data, shipped
 from penstock.hardware import BitErrors, build_machine
-from penstock.hardware.eden import coarse, data_types, fine, highest, raised
+from penstock.hardware.eden import coarse, confirmed, data_types, fine, highest, raised
 from penstock.hardware.judging import judge
 from penstock.hardware.partitions import Partition, Placed, placed
 from penstock.hardware.plausible import plausible_ranges
@@ -31,6 +31,24 @@ def memory(digits: tuple[Backbone, Images]) -> BitErrors:
 def test_bisection_finds_the_highest_rate(limit: float) -> None:
     found = highest(lambda rate: rate <= limit, decades=0.1)
     assert limit * 10**-0.1 <= found <= limit
+
+
+def test_rates_are_lowered_until_other_images_bear_them(digits: tuple[Backbone, Images]) -> None:
+    backbone, images = digits
+    wrong = {"blocks.0.first.weight": 0.1, "blocks.1.first.weight": 1e-3}
+    some = images.take(range(100))
+
+    def of(rates: dict[str, float]) -> float:
+        return judge(backbone, some, replace(memory(digits), rates=rates), EIGHT).accuracy
+
+    target = of({}) - 0.01
+    found = confirmed(backbone, some, memory(digits), target, wrong, 1e-4, EIGHT)
+    assert of(wrong) < target <= of(found)
+    assert 1e-4 < found["blocks.0.first.weight"] < 0.1
+    assert found["blocks.1.first.weight"] >= 1e-4
+    assert confirmed(backbone, some, memory(digits), 2.0, wrong, 1e-4, EIGHT) == dict.fromkeys(
+        wrong, 1e-4
+    )
 
 
 def test_a_network_that_bears_nothing_bears_0() -> None:

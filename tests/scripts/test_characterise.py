@@ -17,9 +17,15 @@ def test_a_network_is_characterised(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("characterise", options) == 0
     out = capsys.readouterr().out
     assert "of 60 validation images" in out
-    assert "bit error rate borne" in out
+    assert "bit error rate borne" in out and "new chips at every read, 3 draws" in out
     assert "module typical" in out and "without errors from 1.125 V" in out
     assert "[volts]" in out
+
+
+def test_one_chip_is_characterised(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["digits", "--data", "digits", "--images", "60", "--own-chip", "--draws", "1"]
+    assert call("characterise", options) == 0
+    assert "most, chip 0, 1 draws" in capsys.readouterr().out
 
 
 def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,8 +36,9 @@ def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--images", "0"], "images are 1 or more"),
-        (["--points", "-1"], "points 0 to 100, got 1000 and -1"),
+        (["--images", "0"], "images and draws are 1 or more"),
+        (["--points", "-1"], "points 0 to 100, got 1000, 3 and -1"),
+        (["--draws", "0"], "images and draws are 1 or more"),
         (["--bits", "5"], "this network runs at 4, 8, 32 bits, got 5"),
         (["--seed", "-1"], "a seed is a whole number"),
     ],
