@@ -77,6 +77,11 @@ def run(arguments: Arguments) -> None:
     some = data.train.take(range(min(256, len(data.train)))).pixels / 255
     dram = replace(dram, plausible=plausible_ranges(backbone, some, [setting]))
     memory, curve = dram.at_rate(0.0), dram.voltage_curve
+    if arguments.own_chip and memory.chip is None:
+        raise InputError(
+            f"{arguments.machine} has no chip of its own; give it one, as in chip = 0, or leave "
+            "--own-chip out"
+        )
     if not arguments.own_chip:
         memory = replace(memory, chip=None)
 

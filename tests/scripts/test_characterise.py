@@ -22,10 +22,13 @@ def test_a_network_is_characterised(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[volts]" in out
 
 
-def test_one_chip_is_characterised(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_chip_is_characterised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.toml").write_text('preset = "dram"\nchip = 4\n')
     options = ["digits", "--data", "digits", "--images", "60", "--own-chip", "--draws", "1"]
-    assert call("characterise", options) == 0
-    assert "most, chip 0, 1 draws" in capsys.readouterr().out
+    assert call("characterise", [*options, "--machine", str(tmp_path / "mine.toml")]) == 0
+    assert "most, chip 4, 1 draws" in capsys.readouterr().out
+    assert call("characterise", options) == 2
+    assert "dram has no chip of its own; give it one" in capsys.readouterr().err
 
 
 def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
