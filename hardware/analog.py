@@ -19,6 +19,7 @@ from penstock.backbones import (
     Block,
     InputError,
     Knob,
+    Perform,
     Product,
     Setting,
     chosen,
@@ -157,7 +158,7 @@ class Analog(Machine):
             share = 10 ** (-snr_db / 10) / votes  # noise power, as a share of the signal's
 
             def read(product: Product) -> Tensor:
-                return self._read(product, job, share, rng)
+                return self.read(product, job.perform, share, rng)
 
             disturbed = replace(job, perform=read)
         y, cost, state = self.inner.run(disturbed, state, rng)
@@ -171,25 +172,25 @@ class Analog(Machine):
         """The same without noise."""
         return replace(self, inner=self.inner.ideal(), noisy=False)
 
-    def _chosen(self, setting: Setting) -> tuple[float, float]:
-        snr_db, votes = (chosen(knob, setting) for knob in self._own)
-        return snr_db, votes
-
-    def _read(self, product: Product, job: Job, share: float, rng: torch.Generator) -> Tensor:
-        """One product under noise."""
+    def read(self, product: Product, by: Perform, share: float, rng: torch.Generator) -> Tensor:
+        """A product under noise of a share of the signal's power: pre-activations."""
         if self.site == "input":
             x = self._add_noise(product.x.values, product.name, share, rng)
-            return job.perform(product.with_values(x=x))
+            return by(product.with_values(x=x))
         if self.site == "weight":
             weight = product.weight.values
             noise = self._draw(weight, rng)
             lying = weight.transpose(0, 1), noise.transpose(0, 1)  # outputs are its channels
             noisy = disturb(*lying, share, self.power, self.scope, "batch").transpose(0, 1)
-            return job.perform(product.with_values(weight=noisy))
+            return by(product.with_values(weight=noisy))
         if self.site == "raw":
             sums = replace(product, finish=_nothing, scale=None, shift=None)
-            return product.finish(self._add_noise(job.perform(sums), product.name, share, rng))
-        return self._add_noise(job.perform(product), product.name, share, rng)
+            return product.finish(self._add_noise(by(sums), product.name, share, rng))
+        return self._add_noise(by(product), product.name, share, rng)
+
+    def _chosen(self, setting: Setting) -> tuple[float, float]:
+        snr_db, votes = (chosen(knob, setting) for knob in self._own)
+        return snr_db, votes
 
     def _add_noise(self, z: Tensor, name: str, share: float, rng: torch.Generator) -> Tensor:
         """A signal [n, O, ...] with noise."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import log10
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +23,21 @@ from torch import Tensor, nn
 from tyro.conf import Positional
 
 from penstock.agents.evaluation import interval
-from penstock.backbones import Backbone, Data, load, load_data, staged_resnet
+from penstock.backbones import (
+    Backbone,
+    Data,
+    Product,
+    load,
+    load_data,
+    perform_network,
+    staged_resnet,
+)
 from penstock.backbones.normalization import SettingNorm
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.backbones.training import Fitting, fit
 from penstock.hardware import Analog, Exposure, Machine, build_machine, passes, tally, through
 from penstock.hardware.analog import Site
+from penstock.hardware.disturbance import power
 from penstock.scripts.guard import guarded
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
@@ -101,11 +111,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     data = load_data(arguments.data)
     tables = [judged(arguments, data, seed) for seed in arguments.seeds]
-    for table in tables:
-        print(json.dumps(percent(table), indent=2))
+    for hits, _ in tables:
+        print(json.dumps(percent(hits), indent=2))
     if arguments == Arguments(arguments.task, arguments.data, arguments.seeds):
         write_claims(f"noisy_{arguments.task}", claims(arguments, tables))
-        text = notes(tables) + SEEN[arguments.task] + study(arguments)
+        text = notes([hits for hits, _ in tables]) + SEEN[arguments.task] + study(arguments)
         (FOLDER / f"noisy_{arguments.task}.md").write_text(text)
 
 
@@ -123,22 +133,31 @@ def network(task: Task, width: float) -> Backbone:
     return found
 
 
-def judged(arguments: Arguments, data: Data, seed: int) -> dict[str, Tensor]:
-    """Which test images the two networks of a seed get right, from a file if that is known."""
+Table = tuple[Mapping[str, Tensor], float]
+"""How a network was trained and run -> which test images are right, [I] bool; and by how many
+decibels the noise of a layer was off what was asked, at worst; 0 where it is not on products."""
+
+
+def judged(arguments: Arguments, data: Data, seed: int) -> Table:
+    """What the two networks of a seed get right, from a file if that is known."""
     epochs = arguments.epochs or "all"
     about = f"{arguments.task}-{arguments.width:g}-{epochs}-{recipe_digest(arguments.task)}"
     folder, noise = arguments.out / about, f"{arguments.site}-{arguments.power}"
     path = folder / f"right-{noise}-{seed}.safetensors"
     if path.exists():
-        return read_tensors(path)[0]
+        known, said = read_tensors(path)
+        return known, float(said["off_db"])
     machine = Analog(build_machine("edge"), site=arguments.site, power=arguments.power)
     found: dict[str, Tensor] = {}
+    off_db = 0.0
     for trained, name in (("noisy", f"noisy-{noise}-{seed}"), ("clean", f"clean-{seed}")):
         backbone = fitted(arguments, data, seed, trained, machine, folder / name)
         for how, hits in under_noise(backbone, machine, data, seed).items():
             found[f"{trained}, {how}"] = hits
-    write_tensors(path, found, {})
-    return found
+        if arguments.site == "folded":  # where noise is on what `read` gives
+            off_db = max(off_db, worst_off_db(backbone, machine, data, seed))
+    write_tensors(path, found, {"off_db": str(off_db)})
+    return found, off_db
 
 
 def recipe_digest(task: Task) -> str:
@@ -191,16 +210,35 @@ def probabilities(
     return torch.cat(found, dim=1)
 
 
+def worst_off_db(backbone: Backbone, machine: Analog, data: Data, seed: int) -> float:
+    """By how much the noise of any layer misses 0 dB, on clean signals of 4000 test images."""
+    rng = torch.Generator().manual_seed(seed)
+    powers: dict[str, tuple[float, float]] = {}
+
+    def note(product: Product) -> Tensor:
+        z = product.exact()
+        noise = machine.read(product, Product.exact, 1.0, rng) - z
+        signal = power(z, machine.power, machine.scope, machine.reference)
+        before = powers.get(product.name, (0.0, 0.0))
+        added = signal.mean().item(), noise.square().mean().item()
+        powers[product.name] = before[0] + added[0], before[1] + added[1]
+        return z
+
+    for start in range(0, min(4000, len(data.test)), 500):
+        perform_network(backbone, note, data.test.pixels[start : start + 500].float() / 255)
+    return max(abs(10 * log10(signal / noise)) for signal, noise in powers.values())
+
+
 def percent(found: Mapping[str, Tensor]) -> dict[str, float]:
     """Of images that are right."""
     return {name: 100 * hits.double().mean().item() for name, hits in found.items()}
 
 
-def claims(arguments: Arguments, tables: Sequence[Mapping[str, Tensor]]) -> list[Claim]:
+def claims(arguments: Arguments, tables: Sequence[Table]) -> list[Claim]:
     """Means over seeds against the targets."""
 
     def mean(name: str) -> Tensor:
-        return torch.stack([100 * table[name].double() for table in tables]).mean(dim=0)
+        return torch.stack([100 * hits[name].double() for hits, _ in tables]).mean(dim=0)
 
     def claim(
         text: str,
@@ -230,6 +268,13 @@ def claims(arguments: Arguments, tables: Sequence[Mapping[str, Tensor]]) -> list
             1,
             "one pass of the same network",
             interval=interval(won.numpy()),
+        ),
+        claim(
+            "worst layer's measured signal-to-noise ratio off 0 dB, dB, 4000 test images",
+            max(off_db for _, off_db in tables),
+            0.1,
+            "",
+            "<=",
         ),
     ]
     if arguments.task == "mnist":
