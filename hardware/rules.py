@@ -216,6 +216,24 @@ def _batch_is_one_by_one(bench: Bench) -> Iterator[str]:
                     yield f"{case}: expected the {name} of lane {lane} alone, got another"
 
 
+def _lanes_do_not_meet(bench: Bench) -> Iterator[str]:
+    """What comes out for a lane is what comes out for it alone, unless it is drawn by chance."""
+    machine, rng = bench.machine, torch.Generator()
+    for case in bench.cases():
+        before = machine.reset(len(case.x), rng.manual_seed(bench.seed))
+        whole = _run(machine, case, before, rng.manual_seed(bench.seed)).output
+        other = _run(machine, case, before, rng.manual_seed(bench.seed + 1)).output
+        if len(case.x) == 1 or not torch.equal(whole, other):
+            continue
+        near = 1e-4 * whole.abs().max().item()
+        for lane in range(len(case.x)):
+            alone = replace(case, x=case.x[lane : lane + 1])
+            row = {name: value[lane : lane + 1] for name, value in before.items()}
+            one = _run(machine, alone, row, rng.manual_seed(bench.seed)).output
+            if not torch.allclose(whole[lane : lane + 1], one, rtol=0, atol=near):
+                yield f"{case}: expected the output of lane {lane} alone, got another"
+
+
 def _pickles(bench: Bench) -> Iterator[str]:
     """A machine that was pickled and read back prices and runs the same."""
     again = replace(bench, machine=pickle.loads(pickle.dumps(bench.machine)))
@@ -235,6 +253,7 @@ RULES: Final = (
     _prices_grow_with_work,
     _left_out_costs_no_more,
     _seed_decides,
+    _lanes_do_not_meet,
     _ideal_is_exact,
     _batch_is_one_by_one,
     _pickles,

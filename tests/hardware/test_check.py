@@ -239,6 +239,11 @@ BROKEN: dict[str, tuple[Machine, str, str]] = {
         "never lowers price",
         "'adc_bits': 8} with 1 lane: expected energy_j of at least",
     ),
+    "mixes lanes": (
+        Altered(run_to=lambda y, cost, state: (y + 0.1 * y.mean(), cost, state)),
+        "what comes out for it alone",
+        "Stem under {} with 4 lanes: expected the output of lane 0 alone, got another",
+    ),
     "charges lanes for their company": (
         Altered(
             run_to=lambda y, cost, state: (y, replace(cost, energy_j=cost.energy_j / len(y)), state)
