@@ -8,6 +8,7 @@ from penstock.agents.play import check_length
 from penstock.backbones import Backbone, Data, Images
 from penstock.envs import Budget, Lanes, Stream
 from penstock.hardware import Machine
+from penstock.hardware.parts import at_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,13 @@ class Scene:
         lanes: int = 500,
         seed: int = 0,
     ) -> Lanes:
-        """An engine over a split; `learned` says whether decisions cost a policy's work."""
+        """An engine over a split, of images and of traces of links.
+
+        `learned` says whether decisions cost a policy's work.
+        """
         return Lanes(
             self.backbone,
-            self.machine,
+            at_part(self.machine, split),
             self.images(split),
             self.stream,
             lanes=lanes,

@@ -2,22 +2,18 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
 from math import inf, isfinite
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, final
 
 import torch
 
-from penstock.backbones.errors import InputError, did_you_mean
-from penstock.hardware.traces import Bandwidth, Recording
-
-PARTS: Final = ("train", "validation", "test")
-
-Part = Literal["train", "validation", "test", "all"]
+from penstock.backbones.errors import InputError
+from penstock.hardware.traces import PARTS, Bandwidth, Part, Recording, check_part
 
 SHARES: Final = (0.6, 0.2, 0.2)
 """Of the files, for each of the parts."""
@@ -40,7 +36,8 @@ class Recorded(Bandwidth):
     path: str
     """A folder of .csv files, or one file."""
     part: Part = "train"
-    """Which of the files; "all" does not split. One file alone is not split."""
+    """Which of the files; "all" does not split. One file alone is not split. "train" follows the
+    split of the images where there is one: what learned on some traces is judged on others."""
     seed: int = 0
     """Of the split."""
     least_share: float = 0.1
@@ -54,9 +51,11 @@ class Recorded(Bandwidth):
                 "shares of the downlink are 0 < least_share <= most_share, got "
                 f"{self.least_share:g} and {self.most_share:g}; correct them"
             )
-        if self.part not in (*PARTS, "all"):
-            known = did_you_mean(str(self.part), (*PARTS, "all"))
-            raise InputError(f"traces have no part {self.part!r}.{known}")
+        check_part(self.part)
+
+    def at(self, part: Part) -> "Recorded":
+        """With the files of a split, unless others than those to train on were asked for."""
+        return replace(self, part=part) if self.part == "train" else self
 
     def recordings(self) -> list[Recording]:
         """Read the files of this part.

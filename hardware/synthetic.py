@@ -1,13 +1,16 @@
 """Traces from a generator, where measured ones are missing or may not be used."""
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from penstock.backbones import InputError
-from penstock.hardware.traces import Bandwidth, Recording
+from penstock.hardware.traces import PARTS, Bandwidth, Part, Recording, check_part
+
+APART: Final = 1_000_003
+"""Between the seeds of two parts."""
 
 
 @final
@@ -47,9 +50,16 @@ class Synthetic(Bandwidth):
     length_s: int = 600
     """Of each."""
     seed: int = 0
-    """Of all draws; validation and test take others."""
+    """Of all draws."""
+    part: Part = "train"
+    """Each has draws of its own; "train" follows the split of the images where there is one."""
 
     def __post_init__(self) -> None:
+        check_part(self.part)
+        if self.part == "all":
+            raise InputError(
+                'a generator draws for "train", "validation" or "test", got part = "all"; take one'
+            )
         shares = (self.outage, self.outage_share, self.correlation)
         if min(self.median_bps, self.traces, self.length_s, self.states) <= 0 or self.dwell_s < 1:
             raise InputError(
@@ -63,6 +73,10 @@ class Synthetic(Bandwidth):
                 f"0, got {shares}, {self.spread:g} and {self.noise:g}; correct them"
             )
 
+    def at(self, part: Part) -> "Synthetic":
+        """With the draws of a split, unless others than those to train on were asked for."""
+        return replace(self, part=part) if self.part == "train" else self
+
     def recordings(self) -> list[Recording]:
         """Draw them."""
         time_s = torch.arange(self.length_s + 1, dtype=torch.float64)
@@ -70,7 +84,7 @@ class Synthetic(Bandwidth):
 
     def bandwidth_bps(self) -> Tensor:
         """[traces, length_s] bits per second."""
-        rng = torch.Generator().manual_seed(self.seed)
+        rng = torch.Generator().manual_seed(self.seed + APART * PARTS.index(self.part))
         n, steps = self.traces, self.length_s
 
         def normal(*shape: int) -> Tensor:

@@ -6,12 +6,12 @@ Letters: `F` traces, `P` pieces of all of them, `T` pieces of one, `n` lanes.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import InputError
+from penstock.backbones.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,32 @@ class Recording:
     most_share: float = 1.0
 
 
+PARTS: Final = ("train", "validation", "test")
+
+Part = Literal["train", "validation", "test", "all"]
+"""Which traces; "train" stands for those of the images' split wherever images are split."""
+
+
 class Bandwidth(ABC):
     """Where traces come from: a frozen dataclass that can be hashed, since they are made once."""
 
     @abstractmethod
     def recordings(self) -> Sequence[Recording]:
         """The traces, one at least."""
+
+    def at(self, part: Part) -> "Bandwidth":
+        """The same with the traces for a split of the images; as it is if it tells none apart."""
+        return self
+
+
+def check_part(part: str) -> None:
+    """Refuse a part that there is not.
+
+    Raises:
+        InputError: with the nearest name.
+    """
+    if part not in (*PARTS, "all"):
+        raise InputError(f"traces have no part {part!r}.{did_you_mean(part, (*PARTS, 'all'))}")
 
 
 @final

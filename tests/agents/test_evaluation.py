@@ -20,6 +20,8 @@ from penstock.agents.evaluation import (
 )
 from penstock.agents.frontier import draw, frontier
 from penstock.envs import Budget
+from penstock.hardware import Split, Synthetic, build_machine
+from penstock.hardware.traces import PARTS
 from penstock.scripts.table import as_json, as_text, quantity
 
 
@@ -133,3 +135,11 @@ def test_the_picture_shows_every_curve(scene: Scene, recorded: Recorded) -> None
 
 def test_quantities_have_three_digits_and_a_prefix() -> None:
     assert [quantity(v) for v in (0, 1.2345e-3, 2.5e6, 4e-13)] == ["0 ", "1.23 m", "2.5 M", "0.4 p"]
+
+
+def test_links_meet_the_traces_of_the_split(scene: Scene) -> None:
+    sent = replace(scene, machine=build_machine("split_wifi"))
+    for part in PARTS:
+        machine = sent.lanes(part, learned=False, lanes=2).machine
+        assert isinstance(machine, Split) and isinstance(machine.link.bandwidth, Synthetic)
+        assert machine.link.bandwidth.part == part

@@ -13,9 +13,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from penstock.backbones import InputError
-from penstock.hardware import LTE, THREE_G, WIFI, Link, Radio, Recorded, Synthetic
-from penstock.hardware.recorded import PARTS, Part, split_files
-from penstock.hardware.traces import Recording, Traces, constant
+from penstock.hardware import (
+    LTE,
+    THREE_G,
+    WIFI,
+    Link,
+    Radio,
+    Recorded,
+    Sparse,
+    Split,
+    Synthetic,
+    build_machine,
+)
+from penstock.hardware.parts import at_part
+from penstock.hardware.recorded import split_files
+from penstock.hardware.traces import PARTS, Part, Recording, Traces, constant
 
 # 8 bit/s for a second, then 2 bit/s for two: 12 bits in 3 seconds, and again.
 STEPS = Recording(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([8.0, 2.0]))
@@ -243,6 +255,27 @@ def test_the_seed_makes_the_traces() -> None:
     same, other = Synthetic(seed=1).bandwidth_bps(), Synthetic(seed=2).bandwidth_bps()
     assert torch.equal(same, Synthetic(seed=1).bandwidth_bps())
     assert not torch.equal(same, other)
+
+
+def test_a_machine_meets_other_traces_on_other_images(tmp_path: Path) -> None:
+    edge = build_machine("edge")
+    for index in range(5):
+        text = f"time_s,bandwidth_bps\n0,{index + 1}e6\n1,1e6\n"
+        (tmp_path / f"{index}.csv").write_text(text)
+    files = Recorded(str(tmp_path))
+    met = []
+    for part in PARTS:
+        machine = Sparse(Split(edge, edge, Link(files, 0.01)), {32: 1}, clock_hz=1.0, cycle_j=1.0)
+        there = at_part(machine, part)
+        assert isinstance(there, Sparse) and isinstance(there.inner, Split)
+        source = there.inner.link.bandwidth
+        assert isinstance(source, Recorded)
+        met += [float(each.bandwidth_bps[0]) for each in source.recordings()]
+    assert sorted(met) == [1e6, 2e6, 3e6, 4e6, 5e6]
+    drawn = [Synthetic(seed=3).at(part).recordings()[0].bandwidth_bps for part in PARTS]
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+    assert replace(files, part="test").at("validation").part == "test"
+    assert at_part(edge, "test") is edge
 
 
 # Links --------------------------------------------------------------------------------------------
