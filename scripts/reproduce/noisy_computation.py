@@ -286,7 +286,7 @@ def claims(arguments: Arguments, tables: Sequence[Table]) -> list[Claim]:
 def notes(tables: Sequence[Mapping[str, Tensor]]) -> str:
     """Means over seeds of everything that was looked at, with the lowest and the highest."""
     lines = ["| trained | run | % right | of seeds |", "|---|---|---|---|"]
-    for name in tables[0]:
+    for name in sorted(tables[0]):
         shares = [percent(table)[name] for table in tables]
         trained, how = name.split(", ", 1)
         mean = sum(shares) / len(shares)
@@ -296,10 +296,10 @@ def notes(tables: Sequence[Mapping[str, Tensor]]) -> str:
         for name in (f"noisy, 0 dB, {VOTES} soft votes", f"clean, 0 dB, mean of {VOTES} reads")
     )
     lines.append(
-        f"\nVotes run the whole network {VOTES} times. The mean of {VOTES} reads reads each product "
-        f"as often and goes on with one number: {10 * log10(VOTES):.1f} dB at the same energy of the "
-        f"arrays, without training. That is the control of votes at equal reads: {averaged:.1f} % "
-        f"against {voted:.1f} %."
+        f"\nVotes run the whole network {VOTES} times. The mean of {VOTES} reads reads every "
+        f"product as often and goes on with one number: {10 * log10(VOTES):.1f} dB, at the same energy of "
+        "the arrays and without training. That is the control of votes at equal reads: "
+        f"{averaged:.1f} % against {voted:.1f} %."
     )
     return "\n".join(lines) + "\n"
 
