@@ -297,8 +297,8 @@ def notes(tables: Sequence[Mapping[str, Tensor]]) -> str:
     )
     lines.append(
         f"\nVotes run the whole network {VOTES} times. The mean of {VOTES} reads reads every "
-        f"product as often and goes on with one number: {10 * log10(VOTES):.1f} dB, at the same energy of "
-        "the arrays and without training. That is the control of votes at equal reads: "
+        f"product as often and goes on with one number: {10 * log10(VOTES):.1f} dB, at the same "
+        "energy of the arrays and without training. That is the control of votes at equal reads: "
         f"{averaged:.1f} % against {voted:.1f} %."
     )
     return "\n".join(lines) + "\n"
