@@ -5,7 +5,8 @@
 FOLDER holds train.parquet and test.parquet. Fits, for every seed, a network without and one with
 noise on every matrix-vector product; each takes 20 to 40 minutes on one core. Killed, it goes on
 from the last epoch. `--site`, `--power`, `--width` and `--epochs` study what the paper leaves open:
-tables of seed 0 that are found next to the others become part of the page.
+tables of seed 0 that are found next to the others become part of the page; those of the record are
+kept (`cp -r docs/results/fits/. runs/`).
 """
 
 import json
