@@ -116,11 +116,12 @@ class _Where:
 def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None) -> Tensor:
     stored = operand.values
     values = _flipped(operand, *_candidates(operand.bits, where, faults), faults, where.seed)
-    if limits is not None and _beyond(operand, limits):
-        outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
-        if outside.any():
-            values = values.masked_fill(outside, 0)
-    return standing_for(stored, values)
+    if limits is None or not _beyond(operand, limits):
+        return standing_for(stored, values)
+    outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
+    if outside.any():
+        values = values.masked_fill(outside, 0)
+    return standing_for(stored, values, limits)
 
 
 def _beyond(operand: Operand, limits: Range) -> bool:

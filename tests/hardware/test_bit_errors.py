@@ -310,6 +310,18 @@ def test_gradients_go_straight_through(kind: str) -> None:
     assert torch.equal(clean[1], seen[1]) and not torch.equal(clean[0], seen[0])
 
 
+def test_nothing_learns_to_be_more_implausible() -> None:
+    """A weight beyond its range is read as 0; told to grow, it would run away for ever."""
+    weight = torch.tensor([[2.0, 2.0, -2.0, -2.0, 0.5, 0.5]], requires_grad=True)
+    x = torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0, -1.0]])
+    faults = Faults(ERROR_MODELS["uniform"], plausible={"weight": (-1.0, 1.0)})
+    seen = read(product(Operand(x), Operand(weight)), faults, 1e-7, 0.0, generator())
+    assert torch.equal(seen.weight.values, torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.5, 0.5]]))
+    functional.linear(x, seen.weight.values).sum().backward()  # a step goes against this
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, torch.tensor([[1.0, 0.0, 0.0, -1.0, 1.0, -1.0]]))
+
+
 def test_a_network_learns_through_errors() -> None:
     torch.manual_seed(0)
     backbone = tiny_resnet()
