@@ -138,7 +138,7 @@ def test_a_real_server_is_held_to_no_rule(network: Backbone) -> None:
             r"\(site = \"folded\" or \"raw\"\), got 'input'",
         ),
         (lambda: Crossbar(EDGE, chip="a.safetensors", spread=2.0), "was programmed already"),
-        (lambda: Crossbar(EDGE, dac_bits=1), "dac_bits are 2 or more, .* got 1"),
+        (lambda: Crossbar(EDGE, dac_bits=1), "dac_bits and adc_bits are 2 to 10, .* got 1"),
     ],
 )
 def test_what_no_network_could_have(build: Any, sentence: str) -> None:
