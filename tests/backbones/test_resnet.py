@@ -199,7 +199,7 @@ def test_folded_normalisation_changes_nothing(bits: float, width: float) -> None
     with torch.no_grad():
         folded = backbone(x, setting)
     assert not torch.equal(folded, with_gradients)  # another order of additions: it was folded
-    # Rounded, a sum next to the edge of a level may fall on the other side: a few logits move a bit.
+    # Rounded, a sum at the edge of a level may fall on the other side: a few logits move a bit.
     near = torch.isclose(folded, with_gradients, atol=1e-4, rtol=1e-4).float().mean()
     assert near == 1 if bits == 32 else near >= 0.9
     torch.testing.assert_close(folded, with_gradients, atol=2e-3, rtol=0)
