@@ -7,9 +7,8 @@ python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
 chosen on validation images, at errors of many chips; the accuracies of claims are those on test
-images, as means over four chips whose weak cells stay. Of several fits the
-figures of claims are means, and the tables those of the first; only that needs `--chip 0`. The
-networks of the record are kept: `cp -r docs/results/fits/. runs/` spares the first three commands.
+images, as means over four chips whose weak cells stay. Of several fits the figures of claims are
+means, and the tables those of the first; only that needs `--chip 0`.
 """
 
 import sys
