@@ -71,6 +71,11 @@ def run(arguments: Arguments) -> None:
         )
     setting = {"bits": float(arguments.bits)}
     seeds = range(arguments.seed, arguments.seed + arguments.draws)
+    if arguments.fine and len(data.validation) < 2:
+        raise InputError(
+            "--fine finds rates on some validation images and confirms them on others, got one "
+            "image; bring more, or leave --fine out"
+        )
     most = len(data.validation) // (2 if arguments.fine else 1)
     n = max(1, min(arguments.images, most))
     images = data.validation.take(range(n))

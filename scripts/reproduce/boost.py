@@ -43,7 +43,7 @@ BOOSTED = Fitting(
     skip_share=0.0,
     label_smoothing=0.0,
     start_size=0.5,
-    full_size_from=0.5,
+    full_size_from=0.7,
     bit_error_rate=MOST,
     weight_clip=2.0,
 )

@@ -84,6 +84,9 @@ FITTINGS = {
 }
 """Only the full network learns: no knob of the blocks is turned here."""
 
+CHANNELS: dict[Task, tuple[int, ...]] = {"mnist": (48, 256), "cifar10": (32, 128, 256)}
+"""Of the stages at width 1: [estimate]."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -122,11 +125,10 @@ def main() -> None:
 
 def network(task: Task, width: float) -> Backbone:
     """A residual network of few layers, wide where images are small: noise averages out there."""
+    channels = [round(count * width) for count in CHANNELS[task]]
     if task == "mnist":
-        channels = [round(count * width) for count in (48, 256)]
         found = staged_resnet(channels, (1, 1), (2, 2), pool=True, in_channels=1, size=28)
     else:
-        channels = [round(count * width) for count in (32, 128, 256)]
         found = staged_resnet(channels, (1, 1, 1), (1, 2, 2), pool=True)
     for layer in found.modules():
         if isinstance(layer, SettingNorm):
@@ -163,7 +165,7 @@ def judged(arguments: Arguments, data: Data, seed: int) -> Table:
 
 def recipe_digest(task: Task) -> str:
     """Of all that tables depend on beside the arguments: those of another recipe are not reused."""
-    recipe = repr((FITTINGS[task], RAMP, FIRST_BIAS, VOTES))
+    recipe = repr((FITTINGS[task], CHANNELS[task], RAMP, FIRST_BIAS, VOTES))
     return sha256(recipe.encode()).hexdigest()[:8]
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from penstock.hardware import Dram, build_machine
 from penstock.scripts.guard import call
@@ -51,6 +52,18 @@ def test_what_cannot_be_characterised_is_one_sentence(
 ) -> None:
     assert call("characterise", ["digits", "--data", "digits", *options]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_one_validation_image_is_not_enough_for_fine_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in range(12):  # of which 2 test images and one validation image
+        (tmp_path / str(label % 10)).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 20 * label).save(tmp_path / str(label % 10) / f"{label}.png")
+    options = ["digits", "--data", str(tmp_path), "--draws", "1"]
+    assert call("characterise", [*options, "--fine"]) == 2
+    assert "confirms them on others, got one image" in capsys.readouterr().err
+    assert call("characterise", options) == 0
 
 
 def test_images_of_another_network_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
