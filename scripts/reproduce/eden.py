@@ -8,25 +8,28 @@ python scripts/reproduce/eden.py --data FOLDER --fits 0
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
 chosen on validation images, at errors of many chips; the accuracies of claims are those on test
 images, as means over four chips whose weak cells stay. Of several fits the figures of claims are
-means, and the tables those of the first; only that needs `--chip 0`.
+means, and the tables those of the first; only that needs `--chip 0`. Takes about 70 minutes on one
+core; killed, it goes on from the last thing it found, in a folder beside the networks.
 """
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean, median
 
 import tyro
 from tqdm import tqdm
 
-from penstock.backbones import Backbone, Data, Images, load, load_data
+from penstock.backbones import Backbone, Data, Images, Setting, load, load_data
 from penstock.hardware import BitErrors, Dram, build_machine, plausible_ranges
 from penstock.hardware.eden import LEAST, coarse, confirmed, data_types, fine
 from penstock.hardware.judging import judge
 from penstock.hardware.voltage import Curve, read_curves
 from penstock.scripts.guard import guarded
 from penstock.scripts.reproduce.eden_energy import INT8, Borne, elsewhere, mapped, saved
+from penstock.scripts.reproduce.kept import Kept
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
 FLOAT = {"bits": 32}
@@ -34,6 +37,7 @@ LOSS = 0.005
 """Of accuracy, that may be lost where rates are chosen: half a point, so that it is a point at most
 elsewhere, where what was chosen is not better by chance."""
 CLEAN = "the network fitted without errors, where there are none"
+ON_CHIP = "boosted on a chip"
 CHIPS = (0, 1, 2, 3)
 """That networks are judged on; on the first, one was boosted."""
 
@@ -58,27 +62,24 @@ class Arguments:
 class Study:
     """What everything is measured with."""
 
+    networks: Mapping[str, Backbone]
+    """That were fitted from a seed."""
     dram: Dram
     curves: Mapping[str, Curve]
     """Modules of vendor B."""
+    data: Data
     chosen_on: Images
     confirmed_on: Images
-    test: Images
     seeds: tuple[int, ...]
+    kept: Kept
+    """What took long."""
 
 
 def main() -> None:
     """Characterise, map, write down."""
     arguments = tyro.cli(Arguments)
-    source = str(arguments.data / "dram_voltage" / "dimm_faulty_cachelines_out.csv")
-    curves = {name: c for name, c in read_curves(source).items() if name.startswith("B")}
-    data, n = load_data(str(arguments.data / "cifar10")), arguments.images
-    preset = build_machine("dram")
-    assert isinstance(preset, Dram)
-    dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
-    chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
-    study = Study(dram, curves, chosen_on, confirmed_on, data.test, arguments.seeds)
-    found = [of_fit(study, arguments, data, fit) for fit in arguments.fits]
+    data = load_data(str(arguments.data / "cifar10"))
+    found = [of_fit(studied(arguments, data, fit)) for fit in arguments.fits]
     claims = [
         replace(same[0], figure=fmean(each.figure for each in same), seeds=arguments.fits)
         for same in zip(*(claims for claims, _ in found), strict=True)
@@ -87,23 +88,36 @@ def main() -> None:
     (FOLDER / "eden.md").write_text("\n".join(found[0][1]).strip() + "\n")
 
 
-def of_fit(
-    study: Study, arguments: Arguments, data: Data, fit: int
-) -> tuple[list[Claim], list[str]]:
-    """Claims and tables of the networks that were fitted from a seed."""
-    folders = {
-        "plain": f"clean-{fit}",
-        "continued": f"continued-{fit}",
-        "boosted": f"boosted-{fit}",
-        "boosted on a chip": f"boosted-{fit}-chip-{CHIPS[0]}",
-    }
-    networks = {
-        name: load(arguments.networks / folder / "backbone.safetensors")
+def studied(arguments: Arguments, data: Data, fit: int) -> Study:
+    """The networks of a seed, and what they are measured with."""
+    folders = {"plain": "clean", "continued": "continued", "boosted": "boosted"}
+    files = {
+        name: arguments.networks / f"{folder}-{fit}" / "backbone.safetensors"
         for name, folder in folders.items()
-        if fit == arguments.fits[0] or name != "boosted on a chip"
     }
+    if fit == arguments.fits[0]:
+        folder = f"boosted-{fit}-chip-{CHIPS[0]}"
+        files[ON_CHIP] = arguments.networks / folder / "backbone.safetensors"
+    networks = {name: load(file) for name, file in files.items()}
+    source = str(arguments.data / "dram_voltage" / "dimm_faulty_cachelines_out.csv")
+    curves = {name: c for name, c in read_curves(source).items() if name.startswith("B")}
+    preset, n = build_machine("dram"), arguments.images
+    assert isinstance(preset, Dram)
+    dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
+    chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
+    made_from = sha256(repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode())
+    for file in files.values():
+        made_from.update(file.read_bytes())
+    kept = Kept(arguments.networks / f"eden-{fit}-{made_from.hexdigest()[:8]}")
+    seeds = arguments.seeds
+    return Study(networks, dram, curves, data, chosen_on, confirmed_on, seeds, kept)
+
+
+def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
+    """Claims and tables of the networks that were fitted from a seed."""
+    networks, kept = study.networks, study.kept
     plain = networks["plain"]
-    drams = {name: corrected(study.dram, network, data) for name, network in networks.items()}
+    drams = {name: corrected(study, network) for name, network in networks.items()}
     claims, notes = floats(study, plain, drams["plain"])
     target = right(plain, study.chosen_on, INT8) - 0.02
     bears, operating = {}, {}
@@ -111,26 +125,31 @@ def of_fit(
         network, memory = networks[name], drams[name].at_rate(0.0)
         if name != "continued":
             notes += table(name, network, memory, study)
-        bears[name] = coarse(network, study.chosen_on, memory, target, INT8, seeds=study.seeds)
+
+        def two_points(network: Backbone = network, memory: BitErrors = memory) -> list[float]:
+            images = study.chosen_on
+            return [coarse(network, images, memory, target, INT8, seeds=study.seeds)]
+
+        (bears[name],) = kept(f"two points, {name}", two_points)
         notes.append(f"\nResNet-20, {name}, bears {bears[name]:.1e} at 8 bits for two points.")
         if name != "continued":
-            found = borne(study, network, memory, plain)
+            found = borne(study, name, memory)
             operating[name] = found.rate
-            claims += savings(study, name, network, drams[name], found, plain, notes)
+            claims += savings(study, name, drams[name], found, notes)
     text = "tolerable bit error rate at 8 bits within 2 points of plain, boosted, as a multiple"
     for control, least in (("plain", 5.0), ("continued", 1.0)):
         ratio = bears["boosted"] / max(bears[control], LEAST)
         where = f"ResNet-20, {control}"
         claims.append(Claim(text, ratio, least, ">=", where, study.seeds, "dram"))
-    if fit == arguments.fits[0]:
-        notes += on_chips(networks, drams, operating["boosted"], study)
+    if ON_CHIP in networks:
+        notes += on_chips(drams, operating["boosted"], study)
     return claims, notes
 
 
-def corrected(dram: Dram, backbone: Backbone, data: Data) -> Dram:
+def corrected(study: Study, backbone: Backbone) -> Dram:
     """The memory with the plausible ranges of a network."""
-    images = data.train.pixels[:256] / 255
-    return replace(dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
+    images = study.data.train.pixels[:256] / 255
+    return replace(study.dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
 
 
 def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:
@@ -140,47 +159,64 @@ def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> f
 
 def floats(study: Study, backbone: Backbone, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
     """What float32 bears without and with correction of implausible values."""
-    target = right(backbone, study.chosen_on, FLOAT) - LOSS
-    bears = [
-        coarse(backbone, study.chosen_on, dram.at_rate(0.0), target, FLOAT, seeds=study.seeds)
-        for dram in (study.dram, with_ranges)
-    ]
-    least = max(bears[0], LEAST)  # it may not bear even that
+    images, seeds = study.chosen_on, study.seeds
+
+    def find() -> list[float]:
+        target = right(backbone, images, FLOAT) - LOSS
+        memories = [dram.at_rate(0.0) for dram in (study.dram, with_ranges)]
+        return [coarse(backbone, images, m, target, FLOAT, seeds=seeds) for m in memories]
+
+    without, with_it = study.kept("float32, plain", find)
+    least = max(without, LEAST)  # it may not bear even that
     text = "tolerable bit error rate of float32 with correction, as a multiple"
-    claim = Claim(text, bears[1] / least, 100, ">=", "no correction", study.seeds, "dram")
-    return [claim], [f"float32 bears {bears[0]:.1e} without correction, {bears[1]:.1e} with it."]
+    claim = Claim(text, with_it / least, 100, ">=", "no correction", seeds, "dram")
+    return [claim], [f"float32 bears {without:.1e} without correction, {with_it:.1e} with it."]
 
 
-def borne(study: Study, backbone: Backbone, memory: BitErrors, original: Backbone) -> Borne:
+def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     """Characterise, up to the highest rate of any module, and confirm on other images."""
-    images, seeds = study.chosen_on, study.seeds[:1]
-    target = right(original, images, INT8) - LOSS
+    backbone, original = study.networks[name], study.networks["plain"]
+    seeds = study.seeds[:1]
     most = max(max(curve.rates) for curve in study.curves.values())
-    with tqdm(desc="characterise", unit="run") as bar:
+    images = study.chosen_on
+    target = right(original, images, INT8) - LOSS
+    with tqdm(desc=f"characterise {name}", unit="run") as bar:
         step = bar.update
-        rate = coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)
-        rates = fine(
-            backbone, images, memory, target, rate, INT8, seeds=seeds, most=most, progress=step
-        )
-        images = study.confirmed_on
-        target = right(original, images, INT8) - LOSS
-        rates = confirmed(
-            backbone, images, memory, target, rates, rate, INT8, seeds=seeds, progress=step
-        )
+
+        def one() -> list[float]:
+            return [coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)]
+
+        (rate,) = study.kept(f"one rate, {name}", one)
+
+        def each() -> dict[str, float]:
+            return fine(
+                *(backbone, images, memory, target, rate, INT8),
+                seeds=seeds,
+                most=most,
+                progress=step,
+            )
+
+        def sure() -> dict[str, float]:
+            others = study.confirmed_on
+            target = right(original, others, INT8) - LOSS
+            return confirmed(
+                *(backbone, others, memory, target, found, rate, INT8), seeds=seeds, progress=step
+            )
+
+        found = study.kept(f"rates, {name}", each)
+        rates = study.kept(f"rates confirmed, {name}", sure)
     return Borne(rate, rates, data_types(backbone, INT8))
 
 
 def savings(
     study: Study,
     name: str,
-    backbone: Backbone,
     dram: Dram,
     found: Borne,
-    original: Backbone,
     notes: list[str],
 ) -> list[Claim]:
     """DRAM energy of an input on every module, at the voltages that the network bears."""
-    curves = study.curves
+    curves, backbone, test = study.curves, study.networks[name], study.data.test
     rows = {module: saved(backbone, dram, found, curve) for module, curve in curves.items()}
     quiet = replace(dram, standby_w=0.0)
     notes += [
@@ -203,15 +239,18 @@ def savings(
     ratios = {module: (1 - mapped) / (1 - one) for module, (one, _, mapped) in rows.items()}
 
     # The modules on which most is risked: the highest rate of all, and all that are mapped lower.
-    clean = right(original, study.test, INT8)
+    clean = right(study.networks["plain"], test, INT8)
     riskiest = max(curves.values(), key=lambda curve: curve.rate(curve.lowest_v(found.rate)))
     lower = [curve for module, curve in curves.items() if ratios[module] < 1] or [riskiest]
 
-    def lost(machine: Dram, curve: Curve) -> list[float]:
+    def lost(how: str, machine: Dram, curve: Curve) -> list[float]:
         setting = {**INT8, "dram_v": curve.lowest_v(found.rate)}
         there = [replace(machine, module=curve.module, chip=chip) for chip in CHIPS]
-        judged = [judge(backbone, study.test, each, setting) for each in there]
-        return [100 * (clean - each.accuracy) for each in judged]
+
+        def find() -> list[float]:
+            return [100 * (clean - judge(backbone, test, each, setting).accuracy) for each in there]
+
+        return study.kept(f"points lost, {name}, {how}, {curve.module}", find)
 
     def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
         text = f"ResNet-20, {name}, at 8 bits: {text}"
@@ -219,8 +258,12 @@ def savings(
 
     of_median = "DRAM energy saved, median of vendor B's modules, %"
     of_worst = "DRAM energy when mapped, as a multiple, worst module"
-    at_worst = max((lost(mapped(dram, found, curve), curve) for curve in lower), key=fmean)
-    at_coarse = lost(dram, riskiest)
+    at_coarse = lost("coarse", dram, riskiest)
+    each_lower = [
+        lost("mapped", mapped(dram, found, curve), curve)
+        for curve in tqdm(lower, desc=f"mapped {name}", unit="module")
+    ]
+    at_worst = max(each_lower, key=fmean)
     chips = [", ".join(f"{points:.2f}" for points in each) for each in (at_coarse, at_worst)]
     notes.append(f"\nPoints lost on each of four chips: coarse {chips[0]}, mapped {chips[1]}.")
     return [
@@ -251,21 +294,21 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
         "int8, one chip": (replace(memory, chip=CHIPS[0]), INT8),
     }
     for stored, (machine, setting) in tqdm(rows.items(), desc="accuracy", unit="row"):
-        shares = [
-            judge(
-                backbone, some, machine, {**setting, "bit_error_rate": rate}, seeds=study.seeds[:1]
-            ).accuracy
-            for rate in rates
-        ]
+
+        def find(machine: BitErrors = machine, setting: Setting = setting) -> list[float]:
+            settings = [{**setting, "bit_error_rate": rate} for rate in rates]
+            seeds = study.seeds[:1]
+            return [judge(backbone, some, machine, each, seeds=seeds).accuracy for each in settings]
+
+        shares = study.kept(f"row, {name}, {stored}", find)
         lines.append(f"| {stored} | " + " | ".join(f"{100 * s:.1f}" for s in shares) + " |")
     return lines
 
 
-def on_chips(
-    networks: Mapping[str, Backbone], drams: Mapping[str, Dram], rate: float, study: Study
-) -> list[str]:
+def on_chips(drams: Mapping[str, Dram], rate: float, study: Study) -> list[str]:
     """Accuracy on the chip that one network was boosted on, and on new ones, where it is run."""
-    images = study.test.take(range(min(4000, len(study.test))))
+    test = study.data.test
+    images = test.take(range(min(4000, len(test))))
     lines = [
         f"\nRight answers to {len(images)} test images in %, int8, at a bit error rate of "
         f"{rate:.1e}:\n",
@@ -273,12 +316,14 @@ def on_chips(
         "|---|---|---|---|",
     ]
     setting = {**INT8, "bit_error_rate": rate}
-    for name, network in tqdm(networks.items(), desc="chips", unit="network"):
+    for name, network in tqdm(study.networks.items(), desc="chips", unit="network"):
         memory = drams[name].at_rate(0.0)
-        shares = [
-            100 * judge(network, images, replace(memory, chip=chip), setting).accuracy
-            for chip in (None, *CHIPS)
-        ]
+
+        def find(network: Backbone = network, memory: BitErrors = memory) -> list[float]:
+            machines = [replace(memory, chip=chip) for chip in (None, *CHIPS)]
+            return [100 * judge(network, images, each, setting).accuracy for each in machines]
+
+        shares = study.kept(f"on chips, {name}", find)
         new = ", ".join(f"{share:.1f}" for share in shares[2:])
         lines.append(f"| {name} | {shares[0]:.1f} | {shares[1]:.1f} | {new} |")
     return lines
