@@ -71,8 +71,8 @@ class Study:
     chosen_on: Images
     confirmed_on: Images
     seeds: tuple[int, ...]
-    kept: Kept
-    """What took long."""
+    kept: Mapping[str, Kept]
+    """What took long, by network."""
 
 
 def main() -> None:
@@ -105,23 +105,33 @@ def studied(arguments: Arguments, data: Data, fit: int) -> Study:
     assert isinstance(preset, Dram)
     dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
     chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
-    made_from = sha256(repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode())
-    for file in files.values():
-        made_from.update(file.read_bytes())
-    kept = Kept(arguments.networks / f"eden-{fit}-{made_from.hexdigest()[:8]}")
-    seeds = arguments.seeds
-    return Study(networks, dram, curves, data, chosen_on, confirmed_on, seeds, kept)
+    choices = repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode()
+
+    def kept(file: Path) -> Kept:
+        of_all = choices + files["plain"].read_bytes() + file.read_bytes()
+        return Kept(arguments.networks / f"eden-{sha256(of_all).hexdigest()[:8]}")
+
+    return Study(
+        networks=networks,
+        dram=dram,
+        curves=curves,
+        data=data,
+        chosen_on=chosen_on,
+        confirmed_on=confirmed_on,
+        seeds=arguments.seeds,
+        kept={name: kept(file) for name, file in files.items()},
+    )
 
 
 def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
     """Claims and tables of the networks that were fitted from a seed."""
-    networks, kept = study.networks, study.kept
+    networks = study.networks
     plain = networks["plain"]
     drams = {name: corrected(study, network) for name, network in networks.items()}
     claims, notes = floats(study, plain, drams["plain"])
     target = right(plain, study.chosen_on, INT8) - 0.02
     bears, operating = {}, {}
-    for name in ("plain", "continued", "boosted"):
+    for name in ("plain", "boosted", "continued"):
         network, memory = networks[name], drams[name].at_rate(0.0)
         if name != "continued":
             notes += table(name, network, memory, study)
@@ -130,7 +140,7 @@ def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
             images = study.chosen_on
             return [coarse(network, images, memory, target, INT8, seeds=study.seeds)]
 
-        (bears[name],) = kept(f"two points, {name}", two_points)
+        (bears[name],) = study.kept[name]("rate, two points", two_points)
         notes.append(f"\nResNet-20, {name}, bears {bears[name]:.1e} at 8 bits for two points.")
         if name != "continued":
             found = borne(study, name, memory)
@@ -166,7 +176,7 @@ def floats(study: Study, backbone: Backbone, with_ranges: Dram) -> tuple[list[Cl
         memories = [dram.at_rate(0.0) for dram in (study.dram, with_ranges)]
         return [coarse(backbone, images, m, target, FLOAT, seeds=seeds) for m in memories]
 
-    without, with_it = study.kept("float32, plain", find)
+    without, with_it = study.kept["plain"]("rates of float32", find)
     least = max(without, LEAST)  # it may not bear even that
     text = "tolerable bit error rate of float32 with correction, as a multiple"
     claim = Claim(text, with_it / least, 100, ">=", "no correction", seeds, "dram")
@@ -176,6 +186,7 @@ def floats(study: Study, backbone: Backbone, with_ranges: Dram) -> tuple[list[Cl
 def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     """Characterise, up to the highest rate of any module, and confirm on other images."""
     backbone, original = study.networks[name], study.networks["plain"]
+    kept = study.kept[name]
     seeds = study.seeds[:1]
     most = max(max(curve.rates) for curve in study.curves.values())
     images = study.chosen_on
@@ -186,7 +197,7 @@ def borne(study: Study, name: str, memory: BitErrors) -> Borne:
         def one() -> list[float]:
             return [coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)]
 
-        (rate,) = study.kept(f"one rate, {name}", one)
+        (rate,) = kept("rate", one)
 
         def each() -> dict[str, float]:
             return fine(
@@ -203,8 +214,8 @@ def borne(study: Study, name: str, memory: BitErrors) -> Borne:
                 *(backbone, others, memory, target, found, rate, INT8), seeds=seeds, progress=step
             )
 
-        found = study.kept(f"rates, {name}", each)
-        rates = study.kept(f"rates confirmed, {name}", sure)
+        found = kept("rates", each)
+        rates = kept("rates confirmed", sure)
     return Borne(rate, rates, data_types(backbone, INT8))
 
 
@@ -250,7 +261,7 @@ def savings(
         def find() -> list[float]:
             return [100 * (clean - judge(backbone, test, each, setting).accuracy) for each in there]
 
-        return study.kept(f"points lost, {name}, {how}, {curve.module}", find)
+        return study.kept[name](f"points lost, {how}, {curve.module}", find)
 
     def claim(text: str, figure: float, target: float, comparison: str, control: str) -> Claim:
         text = f"ResNet-20, {name}, at 8 bits: {text}"
@@ -300,7 +311,7 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
             seeds = study.seeds[:1]
             return [judge(backbone, some, machine, each, seeds=seeds).accuracy for each in settings]
 
-        shares = study.kept(f"row, {name}, {stored}", find)
+        shares = study.kept[name](f"row, {stored}", find)
         lines.append(f"| {stored} | " + " | ".join(f"{100 * s:.1f}" for s in shares) + " |")
     return lines
 
@@ -323,7 +334,7 @@ def on_chips(drams: Mapping[str, Dram], rate: float, study: Study) -> list[str]:
             machines = [replace(memory, chip=chip) for chip in (None, *CHIPS)]
             return [100 * judge(network, images, each, setting).accuracy for each in machines]
 
-        shares = study.kept(f"on chips, {name}", find)
+        shares = study.kept[name](f"on chips at {rate:g}", find)
         new = ", ".join(f"{share:.1f}" for share in shares[2:])
         lines.append(f"| {name} | {shares[0]:.1f} | {shares[1]:.1f} | {new} |")
     return lines

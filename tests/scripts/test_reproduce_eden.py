@@ -48,9 +48,11 @@ def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
     assert "| boosted on a chip |" in notes and "| B1 | 1.2 |" in notes
 
     # Killed before its last row, it goes on from what it had found.
-    (kept,) = (tmp_path / "runs" / "boost").glob("eden-0-*")
-    (kept / "on chips, boosted.json").unlink()
-    (kept / "two points, plain.json").write_text("[0.5]")
+    kept = tmp_path / "runs" / "boost"
+    assert len(list(kept.glob("eden-*"))) == 4
+    next(kept.glob("eden-*/on chips*.json")).unlink()
+    for rate in kept.glob("eden-*/rate, two points.json"):
+        rate.write_text("[0.5]")
     run("eden.py", *options, folder=tmp_path)
     again = (tmp_path / "docs" / "results" / "eden.md").read_text()
     assert again.splitlines()[-4:] == notes.splitlines()[-4:]
