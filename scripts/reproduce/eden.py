@@ -2,7 +2,7 @@
 
 python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0
 python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --errors no
-python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0 --epochs 6
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0 --epochs 3
 python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
