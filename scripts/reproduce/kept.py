@@ -20,7 +20,7 @@ class Kept:
 
     def __call__(self, name: str, find: Callable[[], _Found]) -> _Found:
         """What is known by this name, or else what is found now."""
-        path = self.folder / f"{name}.json"
+        path = self.folder / f"{name.replace(',', '').replace(' ', '-')}.json"
         if not path.exists():
             write_json(path, find())
         found: _Found = json.loads(path.read_text())

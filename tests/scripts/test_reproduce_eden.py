@@ -50,8 +50,8 @@ def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
     # Killed before its last row, it goes on from what it had found.
     kept = tmp_path / "runs" / "boost"
     assert len(list(kept.glob("eden-*"))) == 4
-    next(kept.glob("eden-*/on chips*.json")).unlink()
-    for rate in kept.glob("eden-*/rate, two points.json"):
+    next(kept.glob("eden-*/on-chips*.json")).unlink()
+    for rate in kept.glob("eden-*/rate-two-points.json"):
         rate.write_text("[0.5]")
     run("eden.py", *options, folder=tmp_path)
     again = (tmp_path / "docs" / "results" / "eden.md").read_text()
