@@ -50,8 +50,8 @@ bits. [measured] On 1000 validation images at a rate of 3e-3: plain 65 %; 8 epoc
 73 % with the plain network's plausible ranges, 49 % with its own; with them 74 % with its own after
 4 epochs of a third of the images; a clip of 1.5 gave the same. 14 epochs at a learning rate of 0.05
 that end at 4e-3, seven tenths of them at half size: 79.6 % of 1500, but 81.4 % without errors,
-where the plain network is right in 83.9 %. This recipe: 80.7 % without errors, 81.1 % at 1e-3, where
-plain has 81.0 %; what costs so much is not known yet."""
+where the plain network is right in 83.9 %. This recipe: 80.7 % without, 81.1 % at 1e-3, where the
+plain network is in 81.0 %; what costs so much is not known yet."""
 
 INT8 = {"bits": 8.0}
 
