@@ -8,8 +8,9 @@ python scripts/reproduce/eden.py --data FOLDER --fits 0
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
 chosen on validation images, at errors of many chips; the accuracies of claims are those on test
 images, as means over four chips whose weak cells stay. Of several fits the figures of claims are
-means, and the tables those of the first; only that needs `--chip 0`. Takes about 70 minutes on one
-core; killed, it goes on from the last thing it found, in a folder beside the networks.
+means, and the tables those of the first; only that needs `--chip 0`, whose network is one row that
+half the epochs are enough for. Takes about 70 minutes on one core; killed, it goes on from the last
+thing it found, in a folder beside each of the networks.
 """
 
 import sys

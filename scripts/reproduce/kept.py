@@ -16,7 +16,8 @@ class Kept:
     """One file for each thing found."""
 
     folder: Path
-    """Of all that was found by the same script from the same files with the same options."""
+    """Of all that was found by the same script from the same files with the same options. It does
+    not know of code: remove it when what is measured has changed."""
 
     def __call__(self, name: str, find: Callable[[], _Found]) -> _Found:
         """What is known by this name, or else what is found now."""

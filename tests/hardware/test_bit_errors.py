@@ -318,10 +318,9 @@ def test_nothing_learns_to_be_more_implausible() -> None:
     seen = read(product(Operand(x), Operand(weight)), faults, 1e-7, 0.0, generator())
     assert torch.equal(seen.weight.values, torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.5, 0.5]]))
     functional.linear(x, seen.weight.values).sum().backward()  # type: ignore[no-untyped-call]
+    # A step goes against the gradient.
     assert weight.grad is not None
-    assert torch.equal(
-        weight.grad, torch.tensor([[1.0, 0.0, 0.0, -1.0, 1.0, -1.0]])
-    )  # a step goes against it
+    assert torch.equal(weight.grad, torch.tensor([[1.0, 0.0, 0.0, -1.0, 1.0, -1.0]]))
 
 
 def test_a_network_learns_through_errors() -> None:
