@@ -65,7 +65,11 @@ def test_an_erring_machine_is_judged_from_runs(tiny: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     claims = json.loads((tmp_path / "docs" / "results" / "erring.json").read_text())
     controls = {claim["control"]: claim for claim in claims}
-    assert controls.keys() == {"uniform settings", "assignments block by block"}
+    assert controls.keys() == {
+        "uniform settings",
+        "assignments block by block",
+        "confidence thresholds",
+    }
     for claim in claims:
         low, high = claim["interval"]
         assert low <= claim["figure"] <= high <= 100
