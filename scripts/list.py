@@ -15,7 +15,7 @@ def show() -> None:
     for title, package, pattern, use in shipped:
         print(f"{title} ({use})")
         for path in sorted(folder(package).glob(pattern)):
-            print(f"  {path.stem:18} {about(path)}".rstrip())
+            print(f"  {path.stem:26} {about(path)}".rstrip())
 
 
 def folder(package: str) -> Path:
