@@ -115,7 +115,10 @@ def _claims(
     scalar, simd = figures["L = 1", "one_entry"], figures["4 lanes", "one_entry"]
     yield fewer("SparCE, scalar", scalar, 19, ">=")
     yield fewer("SparCE, scalar, not beyond what was published", scalar, 31, "<=")
+    yield fewer("SparCE, scalar, loops without waits", figures["no waits", "one_entry"], 19, ">=")
     yield fewer("a branch on zero in software, scalar", figures["L = 1", "branch"], 10, "<=")
+    longest = figures["L = 5", "branch"]
+    yield fewer("a branch on zero in software, products of 5 cycles", longest, 10, "<=")
     yield fewer("SparCE, 4 lanes", simd, 8, ">=")
     yield fewer("SparCE, 4 lanes, not beyond what was published", simd, 15, "<=")
     joint = "share of reads in which 4 lanes are zero together"
