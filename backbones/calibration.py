@@ -107,6 +107,7 @@ def recalibrate_norms(
     skip_share: float,
     skip_probability: float,
     seed: int,
+    mixed: bool = True,
     progress: Callable[[], object] = lambda: None,
     run: Run = run_exactly,
 ) -> None:
@@ -122,6 +123,8 @@ def recalibrate_norms(
         skip_share: of each batch, the images that skip blocks.
         skip_probability: mean of a block of theirs.
         seed: of mixtures and skips.
+        mixed: whether there are mixtures. Where only the full network has learned, what narrow
+            blocks say is noise, and cost the full one 1 to 3 points.
         progress: called after each batch.
         run: how blocks are run.
     """
@@ -140,7 +143,7 @@ def recalibrate_norms(
     for images in batches:
         for number, setting in enumerate(uniform_settings()):
             pass_through(images, [setting] * backbone.depth, setting)
-            if number % MIXTURE_EVERY == 0:
+            if mixed and number % MIXTURE_EVERY == 0:
                 mixture = random_settings(backbone.depth, rng)
                 pass_through(images, mixture, {"bits": rng.choice(BITS.choices)})
         progress()

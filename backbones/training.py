@@ -222,6 +222,7 @@ def _finish(
             skip_share=fitting.skip_share,
             skip_probability=fitting.skip_probability,
             seed=seed,
+            mixed=fitting.full_share < 1,
             progress=bar.update,
             run=run,
         )

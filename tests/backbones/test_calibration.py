@@ -147,6 +147,19 @@ def test_recalibration_is_reproducible_and_teaches_nothing() -> None:
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
+def test_statistics_of_the_full_network_alone_are_those_of_its_own_runs() -> None:
+    torch.manual_seed(0)
+    backbone = tiny_resnet()
+    same = [images()] * 8  # so that mixtures would meet every block at its full setting
+    recalibrate_norms(backbone, same, skip_share=0.0, skip_probability=0.0, seed=0, mixed=False)
+    backbone.eval()
+    with torch.no_grad():
+        known = backbone(images())
+        backbone.train()
+        alone = backbone(images())  # by the statistics of the batch itself
+    torch.testing.assert_close(known, alone, atol=0.02, rtol=0)  # variances by n and n - 1
+
+
 def test_every_setting_gives_finite_answers_after_recalibration() -> None:
     backbone = tiny_resnet().eval()
     recalibrate_norms(backbone, [images()], skip_share=0.5, skip_probability=0.2, seed=0)

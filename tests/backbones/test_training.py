@@ -21,6 +21,7 @@ from penstock.backbones import (
     load_data,
     tiny_resnet,
 )
+from penstock.backbones.calibration import recalibrate_norms
 from penstock.backbones.precision import Convolution
 from penstock.backbones.saving import read_tensors
 from penstock.backbones.training import Fitting, accuracies, fit
@@ -83,6 +84,17 @@ def test_weights_stay_within_their_clip(done: Path, tmp_path: Path) -> None:
 
     clipped = fit(fresh(), digits(), replace(FITTING, weight_clip=1.5), tmp_path)
     assert longest(clipped) < 1.6 < 2.0 < longest(load(done / "backbone.safetensors"))
+
+
+def test_a_full_network_that_learned_alone_has_statistics_of_its_own(tmp_path: Path) -> None:
+    recipe = replace(FITTING, epochs=1, full_share=1.0, skip_share=0.0)
+    backbone = fit(fresh(), digits(), recipe, tmp_path)
+    again = load(tmp_path / "backbone.safetensors")
+    pixels = digits().train.pixels.float() / 255
+    recalibrate_norms(again, [pixels], skip_share=0, skip_probability=0, seed=0, mixed=False)
+    both = zip(backbone.state_dict().values(), again.state_dict().values(), strict=True)
+    for fitted, alone in both:
+        torch.testing.assert_close(fitted, alone, atol=2e-3, rtol=2e-3)
 
 
 def test_killed_and_resumed_is_as_if_never_killed(done: Path, tmp_path: Path) -> None:
