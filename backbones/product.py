@@ -23,6 +23,8 @@ class Operand:
     """What 1 of that integer is worth, to be broadcast over `values`; None for floats."""
     signed: bool = True
     """Whether the integer has a sign."""
+    top: int | None = None
+    """Largest magnitude of the integer, where the format holds more; None: all that it holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ basic blocks with 1, 2 and 4 times the channels at full, half and quarter resolu
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import final
 
 from torch import Tensor, nn
@@ -24,10 +25,12 @@ class Stem(Block):
 
     knobs = (BITS,)
 
-    def __init__(self, in_channels: int, channels: int, *, pool: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, *, pool: bool, guard_bits: int = 0) -> None:
         super().__init__()
         self.images = ImageNorm(in_channels)
-        self.convolution = Convolution(in_channels, channels, 3, stride=1, signed=True)
+        self.convolution = Convolution(
+            in_channels, channels, 3, stride=1, signed=True, guard_bits=guard_bits
+        )
         self.norm = SettingNorm(channels)
         self.pool = pool
 
@@ -44,18 +47,21 @@ class Stem(Block):
 class BasicBlock(Block):
     """Two 3x3 convolutions and a shortcut; only one with an identity shortcut can be skipped."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, guard_bits: int = 0
+    ) -> None:
         super().__init__()
+        convolution = partial(Convolution, signed=False, guard_bits=guard_bits)
         identity = stride == 1 and in_channels == channels
         self.knobs = (RUN, WIDTH, BITS) if identity else (WIDTH, BITS)
         self.hidden = channels
-        self.first = Convolution(in_channels, channels, 3, stride=stride, signed=False)
+        self.first = convolution(in_channels, channels, 3, stride=stride)
         self.first_norm = SettingNorm(channels)
-        self.second = Convolution(channels, channels, 3, stride=1, signed=False)
+        self.second = convolution(channels, channels, 3, stride=1)
         self.second_norm = SettingNorm(channels)
         self.shortcut: Convolution | None = None
         if not identity:
-            self.shortcut = Convolution(in_channels, channels, 1, stride=stride, signed=False)
+            self.shortcut = convolution(in_channels, channels, 1, stride=stride)
             self.shortcut_norm = SettingNorm(channels)
 
     def compute(self, x: Tensor, setting: Mapping[str, float]) -> Tensor:
@@ -93,6 +99,7 @@ def resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
+    guard_bits: int = 0,
 ) -> Backbone:
     """A residual network of 6n + 2 layers for images of 8 to 64 pixels, an exit after each stage.
 
@@ -102,6 +109,8 @@ def resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
+        guard_bits: top bits of 8-bit weights that are left unused, so that a memory which corrects
+            what is implausible sees that they flipped; 1 is best against many flips [measured].
 
     Raises:
         InputError: for a depth or size outside the family.
@@ -122,6 +131,7 @@ def resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
+        guard_bits=guard_bits,
     )
 
 
@@ -135,6 +145,7 @@ def staged_resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
+    guard_bits: int = 0,
 ) -> Backbone:
     """A residual network of any stages, for images of 8 to 64 pixels.
 
@@ -150,6 +161,7 @@ def staged_resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
+        guard_bits: as of `resnet`.
 
     Raises:
         InputError: if the stages do not agree in number, or a number is out of range.
@@ -185,6 +197,7 @@ def staged_resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
+        guard_bits=guard_bits,
     )
 
 
@@ -208,6 +221,7 @@ def _stack(
     in_channels: int,
     size: int,
     classes: int,
+    guard_bits: int,
 ) -> Backbone:
     """Stem, stages and heads; `call` lacks the arguments that are about images."""
     if not 8 <= size <= 64 or in_channels not in (1, 3):
@@ -215,17 +229,21 @@ def _stack(
             "a resnet takes images of 8 to 64 pixels with 1 or 3 channels, "
             f"got {size} pixels and {in_channels} channels; pass size= and channels= to convert"
         )
+    if not 0 <= guard_bits <= 3:
+        raise InputError(f"guard_bits of 8-bit weights are 0 to 3, got {guard_bits}; choose fewer")
     bodies: list[Block] = []
     heads: list[Block | None] = []
     before, last = channels[0], sum(blocks) - 1
     for after, count, stride in zip(channels, blocks, strides, strict=True):
         for index in range(count):
-            bodies.append(BasicBlock(before, after, stride=1 if index else stride))
+            stride_here = 1 if index else stride
+            bodies.append(BasicBlock(before, after, stride=stride_here, guard_bits=guard_bits))
             before, number = after, len(heads)
             heads.append(Head(after, classes) if number in exits or number == last else None)
     about = {"in_channels": in_channels, "size": size, "classes": classes}
+    about |= {"guard_bits": guard_bits} if guard_bits else {}
     return Backbone(
-        Stem(in_channels, channels[0], pool=pool),
+        Stem(in_channels, channels[0], pool=pool, guard_bits=guard_bits),
         bodies,
         heads,
         shape=(in_channels, size, size),

@@ -119,6 +119,8 @@ def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None)
     if limits is None or not _beyond(operand, limits):
         return standing_for(stored, values)
     outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
+    if operand.top is not None and operand.step is not None:
+        outside |= values.abs() > (operand.top + 0.5) * operand.step
     if outside.any():
         values = values.masked_fill(outside, 0)
     return standing_for(stored, values, limits)
@@ -132,6 +134,8 @@ def _beyond(operand: Operand, limits: Range) -> bool:
     if operand.step is None:
         return True
     codes = 1 << operand.bits
+    if operand.top is not None and operand.top < codes // 2 - 1:
+        return True
     low, high = (-codes // 2, codes // 2 - 1) if operand.signed else (0, codes - 1)
     step = float(operand.step.max())
     return low * step < limits[0] or high * step > limits[1]
