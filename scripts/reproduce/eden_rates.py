@@ -1,0 +1,86 @@
+"""The bit error rates that a network bears, for eden.py."""
+
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from penstock.backbones import Setting
+from penstock.hardware import BitErrors, Dram
+from penstock.hardware.eden import LEAST, coarse, confirmed, data_types, fine
+from penstock.scripts.reproduce.eden_energy import INT8, Borne
+from penstock.scripts.reproduce.eden_study import FLOAT, LOSS, Study, right
+from penstock.scripts.results import Claim
+
+
+def floats(study: Study, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
+    """What float32 bears without and with correction of implausible values."""
+    target = right(study.networks["plain"], study.chosen_on, FLOAT) - LOSS
+    without, with_it = (
+        searched(study, "plain", f"rate of float32{how}", dram.at_rate(0.0), target, FLOAT)
+        for how, dram in (("", study.dram), (", corrected", with_ranges))
+    )
+    least = max(without, LEAST)  # it may not bear even that
+    text = "tolerable bit error rate of float32 with correction, as a multiple"
+    claim = Claim(text, with_it / least, 100, ">=", "no correction", study.seeds, "dram")
+    return [claim], [f"float32 bears {without:.1e} without correction, {with_it:.1e} with it."]
+
+
+def two_points(study: Study, name: str, dram: Dram, chip: int | None = None) -> float:
+    """At which a network is two points below the plain one without errors, on any chip or one."""
+    target = right(study.networks["plain"], study.chosen_on, INT8) - 0.02
+    what = "rate, two points" if chip is None else f"rate, two points, chip {chip}"
+    return searched(study, name, what, replace(dram.at_rate(0.0), chip=chip), target, INT8)
+
+
+def searched(
+    study: Study, name: str, what: str, memory: BitErrors, target: float, setting: Setting
+) -> float:
+    """The highest rate of everything, in all draws of errors."""
+
+    def find() -> list[float]:
+        with tqdm(desc=f"{name}: {what}", unit="run") as bar:
+            rate = coarse(
+                *(study.networks[name], study.chosen_on, memory, target, setting),
+                seeds=study.seeds,
+                progress=bar.update,
+            )
+        return [rate]
+
+    (rate,) = study.kept[name](what, find)
+    return rate
+
+
+def borne(study: Study, name: str, memory: BitErrors) -> Borne:
+    """Characterise, up to the highest rate of any module, and confirm on other images."""
+    backbone, original = study.networks[name], study.networks["plain"]
+    kept = study.kept[name]
+    seeds = study.seeds[:1]
+    most = max(max(curve.rates) for curve in study.curves.values())
+    images = study.chosen_on
+    target = right(original, images, INT8) - LOSS
+    with tqdm(desc=f"characterise {name}", unit="run") as bar:
+        step = bar.update
+
+        def one() -> list[float]:
+            return [coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)]
+
+        (rate,) = kept("rate", one)
+
+        def each() -> dict[str, float]:
+            return fine(
+                *(backbone, images, memory, target, rate, INT8),
+                seeds=seeds,
+                most=most,
+                progress=step,
+            )
+
+        def sure() -> dict[str, float]:
+            others = study.confirmed_on
+            target = right(original, others, INT8) - LOSS
+            return confirmed(
+                *(backbone, others, memory, target, found, rate, INT8), seeds=seeds, progress=step
+            )
+
+        found = kept("rates", each)
+        rates = kept("rates confirmed", sure)
+    return Borne(rate, rates, data_types(backbone, INT8))

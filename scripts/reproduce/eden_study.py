@@ -1,0 +1,105 @@
+"""What eden.py measures with: networks of one fit, a memory, measured modules, images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from penstock.backbones import Backbone, Data, Images, load
+from penstock.hardware import Dram, build_machine, plausible_ranges
+from penstock.hardware.judging import judge
+from penstock.hardware.voltage import Curve, read_curves
+from penstock.scripts.reproduce.eden_energy import INT8
+from penstock.scripts.reproduce.kept import Kept
+
+FLOAT = {"bits": 32}
+LOSS = 0.005
+"""Of accuracy, that may be lost where rates are chosen: half a point, so that it is a point at most
+elsewhere, where what was chosen is not better by chance."""
+CHIPS = (0, 1, 2, 3)
+"""That networks are judged on; on the first, one was boosted."""
+ON_CHIP = "boosted on a chip"
+FOLDERS = {
+    "plain": "clean",
+    "guarded": "guarded",
+    "continued": "continued",
+    "boosted": "boosted",
+    ON_CHIP: "boosted",
+}
+"""Of boost.py's networks."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure approximate DRAM."""
+
+    data: Path
+    """Folder with cifar10 and dram_voltage."""
+    networks: Path = Path("runs/boost")
+    """Where boost.py left its networks."""
+    images: int = 1500
+    """Validation images to characterise with."""
+    fits: tuple[int, ...] = (0, 1, 2)
+    """Seeds that boost.py was given."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of errors."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What everything is measured with."""
+
+    networks: Mapping[str, Backbone]
+    """That were fitted from a seed."""
+    dram: Dram
+    curves: Mapping[str, Curve]
+    """Modules of vendor B."""
+    data: Data
+    chosen_on: Images
+    confirmed_on: Images
+    seeds: tuple[int, ...]
+    kept: Mapping[str, Kept]
+    """What took long, by network."""
+
+
+def studied(arguments: Arguments, data: Data, fit: int) -> Study:
+    """The networks of a seed, and what they are measured with."""
+    ends = {ON_CHIP: f"-chip-{CHIPS[0]}"}
+    files = {
+        name: arguments.networks / f"{folder}-{fit}{ends.get(name, '')}" / "backbone.safetensors"
+        for name, folder in FOLDERS.items()
+    }
+    networks = {name: load(file) for name, file in files.items()}
+    source = str(arguments.data / "dram_voltage" / "dimm_faulty_cachelines_out.csv")
+    curves = {name: c for name, c in read_curves(source).items() if name.startswith("B")}
+    preset, n = build_machine("dram"), arguments.images
+    assert isinstance(preset, Dram)
+    dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
+    chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
+    choices = repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode()
+
+    def kept(file: Path) -> Kept:
+        of_all = choices + files["plain"].read_bytes() + file.read_bytes()
+        return Kept(arguments.networks / f"eden-{sha256(of_all).hexdigest()[:8]}")
+
+    return Study(
+        networks=networks,
+        dram=dram,
+        curves=curves,
+        data=data,
+        chosen_on=chosen_on,
+        confirmed_on=confirmed_on,
+        seeds=arguments.seeds,
+        kept={name: kept(file) for name, file in files.items()},
+    )
+
+
+def corrected(study: Study, backbone: Backbone) -> Dram:
+    """The memory with the plausible ranges of a network."""
+    images = study.data.train.pixels[:256] / 255
+    return replace(study.dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
+
+
+def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:
+    """Share of right answers without errors."""
+    return judge(backbone, images, build_machine("edge"), setting).accuracy
