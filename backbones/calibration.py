@@ -11,11 +11,14 @@ from penstock.backbones.backbone import Backbone, Run, run_exactly
 from penstock.backbones.evaluating import evaluating
 from penstock.backbones.knob import BITS, FULL, RUN, WIDTH, Setting
 from penstock.backbones.normalization import ImageNorm, SettingNorm
-from penstock.backbones.precision import LOW_BITS, Convolution, best_step
+from penstock.backbones.precision import LOW_BITS, Convolution, best_step, used_bits
 
 MIXTURE_EVERY = 6
 """Uniform settings to a random mixture when statistics are measured. With one to one the full
 network lost 2 points on CIFAR-10: its statistics were too much those of narrow, coarse inputs."""
+
+SAMPLES = 50_000
+"""Activations looked at per layer when its steps are chosen."""
 
 
 def uniform_settings() -> list[Setting]:
@@ -61,13 +64,18 @@ def calibrate_steps(backbone: Backbone, images: Tensor, bit_error_rate: float = 
     Args:
         backbone: changed in place.
         images: some hundred, floats in [0, 1], [n, C, H, W].
-        bit_error_rate: of the memory that the activations are read from; what it gives beyond
-            their range becomes 0.
+        bit_error_rate: of the memory that the activations are read from.
     """
 
     def measure(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(layer, Convolution)
-        steps = [best_step(inputs[0], bits, layer.signed, bit_error_rate) for bits in LOW_BITS]
+        x = inputs[0].flatten()
+        x = x[:: max(1, len(x) // SAMPLES)]
+        steps = []
+        for bits in LOW_BITS:
+            used = used_bits(bits, layer.guarded)
+            exposed = used if used == bits else used - 1
+            steps.append(best_step(x, used, layer.signed, bit_error_rate, exposed))
         layer.steps.copy_(torch.stack(steps))
 
     layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]

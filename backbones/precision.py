@@ -13,13 +13,6 @@ from penstock.backbones.product import Operand, Product, perform
 LOW_BITS = tuple(int(bits) for bits in BITS.choices if bits != BITS.full)
 """The precisions that are emulated; at 32 nothing is rounded."""
 
-SAMPLES = 50_000
-"""Activations looked at when steps are chosen."""
-
-MARGIN = 0.1
-"""By which a number may exceed the largest that was seen before it is implausible, as a share of
-that [estimate]."""
-
 NARROW = 16
 """Input channels under which a 1 x 1 convolution of stride 2 that learns has its pixels picked for
 it: in channels-last memory the gradient of oneDNN's own writes past its end, under 8 with AVX2 and
@@ -33,8 +26,8 @@ class Convolution(nn.Module):
     Rounding is uniform and symmetric, its zero exact: weights per output channel on
     -(2^(b-1)-1)..2^(b-1)-1, scaled by their largest; activations per tensor with a step calibrated
     on data (`calibrate_steps`), on 0..2^b-1 where they come out of a ReLU, else on the signed grid.
-    Gradients pass straight through the rounding and stop where it saturates. With guard bits the
-    weights have so many bits fewer, and what flips one of these is seen to be wrong.
+    Gradients pass straight through the rounding and stop where it saturates. Guarded, 8-bit numbers
+    have 6 bits, of which the top one is stored three times (`used_bits`).
     """
 
     def __init__(
@@ -45,7 +38,7 @@ class Convolution(nn.Module):
         *,
         stride: int,
         signed: bool,
-        guard_bits: int = 0,
+        guarded: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
@@ -53,7 +46,7 @@ class Convolution(nn.Module):
         self.register_buffer("steps", torch.full((len(LOW_BITS),), 0.1))
         self.steps: Tensor  # [precisions], distance of neighbouring levels of the activations
         self.stride, self.padding, self.signed = stride, kernel // 2, signed
-        self.guard_bits = guard_bits
+        self.guarded = guarded
 
     def forward(
         self,
@@ -78,14 +71,13 @@ class Convolution(nn.Module):
         if bits == BITS.full:
             operands = Operand(x), Operand(weight)
         else:
-            whole = int(bits)
-            top = weight_top(whole, self.guard_bits)
-            step, scale = self.steps[BITS.index(bits)], weight_step(weight, top)
-            x = round_activation(x, step, whole, self.signed)
-            w = round_weight(weight, scale, top)
+            whole, used = int(bits), used_bits(int(bits), self.guarded)
+            step, scale = self.steps[BITS.index(bits)], weight_step(weight, used)
+            x, w = round_activation(x, step, used, self.signed), round_weight(weight, scale, used)
+            guarded = used < whole
             operands = (
-                Operand(x, whole, step, self.signed),
-                Operand(w, whole, scale.view(-1, 1, 1, 1), top=top),
+                Operand(x, whole, step, self.signed, guarded),
+                Operand(w, whole, scale.view(-1, 1, 1, 1), guarded=guarded),
             )
         folded, shift = scale_and_shift or (None, None)
         y: Tensor = perform(
@@ -101,23 +93,27 @@ class Convolution(nn.Module):
         return y
 
 
-def weight_top(bits: int, guard_bits: int = 0) -> int:
-    """The largest integer that a weight is stored as; 4 bits have none to spare.
+def used_bits(bits: int, guarded: bool) -> int:
+    """Of an integer that takes so many: guarded, 8 bits hold 6 and the top one twice more.
 
-    >>> weight_top(8), weight_top(8, guard_bits=1), weight_top(4, guard_bits=1)
-    (127, 63, 7)
+    In two's complement that is the sign, and the copies are those of a longer integer. 4 bits have
+    none to spare.
+
+    >>> used_bits(8, guarded=True), used_bits(8, guarded=False), used_bits(4, guarded=True)
+    (6, 8, 4)
     """
-    used = max(bits - guard_bits, min(bits, min(LOW_BITS)))
-    return (1 << (used - 1)) - 1
+    return bits - 2 if guarded and bits >= 8 else bits
 
 
-def weight_step(weight: Tensor, top: int) -> Tensor:
+def weight_step(weight: Tensor, bits: int) -> Tensor:
     """The distance of neighbouring levels of weights [O, I, k, k], per output channel: [O]."""
+    top = (1 << (bits - 1)) - 1
     return weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / top
 
 
-def round_weight(weight: Tensor, step: Tensor, top: int) -> Tensor:
-    """Weights [O, I, k, k] on 2 top + 1 levels per output channel, `step` [O] apart."""
+def round_weight(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """Weights [O, I, k, k] on 2^bits - 1 levels per output channel, `step` [O] apart."""
+    top = 2 ** (bits - 1) - 1
     if not torch.is_grad_enabled():
         return _round(weight, step.view(-1, 1, 1, 1), -top, top)
     return torch.fake_quantize_per_channel_affine(
@@ -139,42 +135,20 @@ def _round(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     return (x * (1 / step)).round_().clamp_(low, high).mul_(step)
 
 
-def best_step(x: Tensor, bits: int, signed: bool, bit_error_rate: float = 0.0) -> Tensor:
+def best_step(
+    x: Tensor, bits: int, signed: bool, bit_error_rate: float = 0.0, exposed_bits: int | None = None
+) -> Tensor:
     """The step with the least squared error on these activations, of 40 clipping points.
 
-    Where bits flip, what that does is part of the error, and twice as long steps are tried too: the
-    top bit is then a guard, as what it flips to is read as 0.
+    The lowest e bits that flip by themselves at a rate p add p (1 + 4 + 16 + ..) = p (4^e - 1) / 3
+    squares of the step; `exposed_bits` are all if None.
     """
     top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     largest = x.abs().amax().clamp(min=1e-6)
-    some = x.flatten()[:: max(1, x.numel() // SAMPLES)]
-    count, most = (96, 2.5) if bit_error_rate else (40, 1.0)
-    steps = largest * torch.linspace(0.05, most, count, device=x.device) / top
-
-    def error(step: Tensor) -> Tensor:
-        rounded = round_activation(some, step, bits, signed)
-        found = (rounded - some).square().mean()
-        if bit_error_rate:
-            codes, limit = rounded / step, (1 + MARGIN) * (largest / step).clamp(max=top)
-            found = found + bit_error_rate * flipped(codes, bits, signed, limit) * step.square()
-        return found
-
-    best: Tensor = steps[torch.stack([error(step) for step in steps]).argmin()]
+    steps = largest * torch.linspace(0.05, 1.0, 40, device=x.device) / top
+    rounded = (round_activation(x, step, bits, signed) for step in steps)
+    errors = torch.stack([(y - x).square().mean() for y in rounded])
+    exposed = bits if exposed_bits is None else exposed_bits
+    errors += bit_error_rate * (4**exposed - 1) / 3 * steps.square()
+    best: Tensor = steps[errors.argmin()]
     return best
-
-
-def flipped(codes: Tensor, bits: int, signed: bool, limit: Tensor) -> Tensor:
-    """What one flip of each bit in turn changes integers by: sums of squares, meaned over them.
-
-    Args:
-        codes: [n], floats.
-        bits: of each.
-        signed: in two's complement, or else none is negative.
-        limit: magnitude beyond which what is read becomes 0.
-    """
-    patterns = torch.arange(1 << bits, device=codes.device)
-    value = torch.where(patterns >> (bits - 1) > 0, patterns - (1 << bits), patterns)
-    value = value if signed else patterns
-    read = value[patterns ^ (1 << torch.arange(bits, device=codes.device).view(-1, 1))]
-    changed = (read.masked_fill(read.abs() > limit, 0) - value).float().square().sum(dim=0)
-    return changed[codes.round().long() & ((1 << bits) - 1)].mean()

@@ -23,8 +23,8 @@ class Operand:
     """What 1 of that integer is worth, to be broadcast over `values`; None for floats."""
     signed: bool = True
     """Whether the integer has a sign."""
-    top: int | None = None
-    """Largest magnitude of the integer, where the format holds more; None: all that it holds."""
+    guarded: bool = False
+    """Whether it has two bits fewer, and its top bit or sign is held three times."""
 
 
 @dataclass(frozen=True, slots=True)

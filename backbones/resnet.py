@@ -25,11 +25,13 @@ class Stem(Block):
 
     knobs = (BITS,)
 
-    def __init__(self, in_channels: int, channels: int, *, pool: bool, guard_bits: int = 0) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, pool: bool, guarded: bool = False
+    ) -> None:
         super().__init__()
         self.images = ImageNorm(in_channels)
         self.convolution = Convolution(
-            in_channels, channels, 3, stride=1, signed=True, guard_bits=guard_bits
+            in_channels, channels, 3, stride=1, signed=True, guarded=guarded
         )
         self.norm = SettingNorm(channels)
         self.pool = pool
@@ -48,10 +50,10 @@ class BasicBlock(Block):
     """Two 3x3 convolutions and a shortcut; only one with an identity shortcut can be skipped."""
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, guard_bits: int = 0
+        self, in_channels: int, channels: int, *, stride: int, guarded: bool = False
     ) -> None:
         super().__init__()
-        convolution = partial(Convolution, signed=False, guard_bits=guard_bits)
+        convolution = partial(Convolution, signed=False, guarded=guarded)
         identity = stride == 1 and in_channels == channels
         self.knobs = (RUN, WIDTH, BITS) if identity else (WIDTH, BITS)
         self.hidden = channels
@@ -99,7 +101,7 @@ def resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
-    guard_bits: int = 0,
+    guarded: bool = False,
 ) -> Backbone:
     """A residual network of 6n + 2 layers for images of 8 to 64 pixels, an exit after each stage.
 
@@ -109,8 +111,8 @@ def resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
-        guard_bits: top bits of 8-bit weights that are left unused, so that a memory which corrects
-            what is implausible sees that they flipped; 1 is best against many flips [measured].
+        guarded: store the top bit of 8-bit numbers three times, which leaves 6 bits: a memory that
+            flips one of the three does no harm.
 
     Raises:
         InputError: for a depth or size outside the family.
@@ -131,7 +133,7 @@ def resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
-        guard_bits=guard_bits,
+        guarded=guarded,
     )
 
 
@@ -145,7 +147,7 @@ def staged_resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
-    guard_bits: int = 0,
+    guarded: bool = False,
 ) -> Backbone:
     """A residual network of any stages, for images of 8 to 64 pixels.
 
@@ -161,7 +163,7 @@ def staged_resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
-        guard_bits: as of `resnet`.
+        guarded: as of `resnet`.
 
     Raises:
         InputError: if the stages do not agree in number, or a number is out of range.
@@ -197,7 +199,7 @@ def staged_resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
-        guard_bits=guard_bits,
+        guarded=guarded,
     )
 
 
@@ -221,7 +223,7 @@ def _stack(
     in_channels: int,
     size: int,
     classes: int,
-    guard_bits: int,
+    guarded: bool,
 ) -> Backbone:
     """Stem, stages and heads; `call` lacks the arguments that are about images."""
     if not 8 <= size <= 64 or in_channels not in (1, 3):
@@ -229,21 +231,19 @@ def _stack(
             "a resnet takes images of 8 to 64 pixels with 1 or 3 channels, "
             f"got {size} pixels and {in_channels} channels; pass size= and channels= to convert"
         )
-    if not 0 <= guard_bits <= 3:
-        raise InputError(f"guard_bits of 8-bit weights are 0 to 3, got {guard_bits}; choose fewer")
     bodies: list[Block] = []
     heads: list[Block | None] = []
     before, last = channels[0], sum(blocks) - 1
     for after, count, stride in zip(channels, blocks, strides, strict=True):
         for index in range(count):
             stride_here = 1 if index else stride
-            bodies.append(BasicBlock(before, after, stride=stride_here, guard_bits=guard_bits))
+            bodies.append(BasicBlock(before, after, stride=stride_here, guarded=guarded))
             before, number = after, len(heads)
             heads.append(Head(after, classes) if number in exits or number == last else None)
     about = {"in_channels": in_channels, "size": size, "classes": classes}
-    about |= {"guard_bits": guard_bits} if guard_bits else {}
+    about |= {"guarded": True} if guarded else {}
     return Backbone(
-        Stem(in_channels, channels[0], pool=pool, guard_bits=guard_bits),
+        Stem(in_channels, channels[0], pool=pool, guarded=guarded),
         bodies,
         heads,
         shape=(in_channels, size, size),

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import FULL, Backbone, Product, Setting, perform_network
-from penstock.backbones.precision import MARGIN
 from penstock.hardware.layers import INPUT, WEIGHT
 
 
@@ -16,7 +15,7 @@ def plausible_ranges(
     images: Tensor,
     settings: Sequence[Setting] = (FULL,),
     *,
-    margin: float = MARGIN,
+    margin: float = 0.1,
 ) -> dict[str, tuple[float, float]]:
     """The range of every data type of the clean network, for `plausible` of a machine.
 
@@ -24,7 +23,7 @@ def plausible_ranges(
         backbone: as trained; left as it was.
         images: some hundred, floats in [0, 1], [n, C, H, W].
         settings: of all blocks and the stem, each of them is run once.
-        margin: by which the ends are moved away from 0, as a share of themselves.
+        margin: by which the ends are moved away from 0, as a share of themselves [estimate].
 
     Returns:
         Data type, as in "blocks.3.first.input", -> (lowest, highest).

@@ -119,8 +119,6 @@ def _read(operand: Operand, where: _Where, faults: Faults, limits: Range | None)
     if limits is None or not _beyond(operand, limits):
         return standing_for(stored, values)
     outside = ~((values >= limits[0]) & (values <= limits[1]))  # so that nan is outside
-    if operand.top is not None and operand.step is not None:
-        outside |= values.abs() > (operand.top + 0.5) * operand.step
     if outside.any():
         values = values.masked_fill(outside, 0)
     return standing_for(stored, values, limits)
@@ -133,9 +131,7 @@ def _beyond(operand: Operand, limits: Range) -> bool:
     """
     if operand.step is None:
         return True
-    codes = 1 << operand.bits
-    if operand.top is not None and operand.top < codes // 2 - 1:
-        return True
+    codes = 1 << operand.bits - 2 * operand.guarded
     low, high = (-codes // 2, codes // 2 - 1) if operand.signed else (0, codes - 1)
     step = float(operand.step.max())
     return low * step < limits[0] or high * step > limits[1]
@@ -180,12 +176,25 @@ def _flipped(operand: Operand, places: Tensor, bit: Tensor, faults: Faults, seed
     return values.detach().clone().put_(places, _values(codes, operand, places).to(values.dtype))
 
 
+def _repaired(codes: Tensor, operand: Operand) -> Tensor:
+    """Guarded integers by majority of the three copies of their top bit."""
+    top = operand.bits - 3
+    copies = torch.stack([codes >> top + copy & 1 for copy in range(3)]).sum(dim=0)
+    below = codes & (1 << top) - 1
+    high = torch.where(copies > 1, 1 << top, 0)
+    return below - high if operand.signed else below + high
+
+
 def _codes(values: Tensor, operand: Operand, places: Tensor) -> Tensor:
     """The bits of some of the numbers as they are stored, int32: [M]."""
     numbers = values.detach().take(places)
     if operand.step is None:
         return numbers.float().view(torch.int32)
-    return (numbers / _steps(operand, places)).round().int()
+    codes = (numbers / _steps(operand, places)).round().int()
+    if operand.guarded and not operand.signed:  # of a sign, two's complement has the copies
+        top = operand.bits - 3
+        codes |= (codes >> top & 1) * (3 << top + 1)
+    return codes
 
 
 def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
@@ -194,6 +203,8 @@ def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
         numbers = codes.view(torch.float32)
         # Subnormal numbers become 0, as in most accelerators; here they would take far longer.
         return numbers.masked_fill(numbers.abs() < torch.finfo(torch.float32).tiny, 0)
+    if operand.guarded:
+        return _repaired(codes, operand) * _steps(operand, places)
     codes = codes & ((1 << operand.bits) - 1)
     if operand.signed:
         sign = 1 << (operand.bits - 1)
