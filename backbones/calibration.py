@@ -73,7 +73,7 @@ def calibrate_steps(backbone: Backbone, images: Tensor, bit_error_rate: float = 
         x = x[:: max(1, len(x) // SAMPLES)]
         steps = []
         for bits in LOW_BITS:
-            used = used_bits(bits, layer.guarded)
+            used = used_bits(bits, layer.protected)
             exposed = used if used == bits else used - 1
             steps.append(best_step(x, used, layer.signed, bit_error_rate, exposed))
         layer.steps.copy_(torch.stack(steps))

@@ -38,7 +38,7 @@ class Convolution(nn.Module):
         *,
         stride: int,
         signed: bool,
-        guarded: bool = False,
+        protected: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
@@ -46,7 +46,7 @@ class Convolution(nn.Module):
         self.register_buffer("steps", torch.full((len(LOW_BITS),), 0.1))
         self.steps: Tensor  # [precisions], distance of neighbouring levels of the activations
         self.stride, self.padding, self.signed = stride, kernel // 2, signed
-        self.guarded = guarded
+        self.protected = protected
 
     def forward(
         self,
@@ -71,13 +71,13 @@ class Convolution(nn.Module):
         if bits == BITS.full:
             operands = Operand(x), Operand(weight)
         else:
-            whole, used = int(bits), used_bits(int(bits), self.guarded)
+            whole, used = int(bits), used_bits(int(bits), self.protected)
             step, scale = self.steps[BITS.index(bits)], weight_step(weight, used)
             x, w = round_activation(x, step, used, self.signed), round_weight(weight, scale, used)
-            guarded = used < whole
+            protected = used < whole
             operands = (
-                Operand(x, whole, step, self.signed, guarded),
-                Operand(w, whole, scale.view(-1, 1, 1, 1), guarded=guarded),
+                Operand(x, whole, step, self.signed, protected),
+                Operand(w, whole, scale.view(-1, 1, 1, 1), protected=protected),
             )
         folded, shift = scale_and_shift or (None, None)
         y: Tensor = perform(
@@ -93,16 +93,16 @@ class Convolution(nn.Module):
         return y
 
 
-def used_bits(bits: int, guarded: bool) -> int:
-    """Of an integer that takes so many: guarded, 8 bits hold 6 and the top one twice more.
+def used_bits(bits: int, protected: bool) -> int:
+    """Of an integer that takes so many: protected, 8 bits hold 6 and the top one twice more.
 
     In two's complement that is the sign, and the copies are those of a longer integer. 4 bits have
     none to spare.
 
-    >>> used_bits(8, guarded=True), used_bits(8, guarded=False), used_bits(4, guarded=True)
+    >>> used_bits(8, protected=True), used_bits(8, protected=False), used_bits(4, protected=True)
     (6, 8, 4)
     """
-    return bits - 2 if guarded and bits >= 8 else bits
+    return bits - 2 if protected and bits >= 8 else bits
 
 
 def weight_step(weight: Tensor, bits: int) -> Tensor:

@@ -23,7 +23,7 @@ class Operand:
     """What 1 of that integer is worth, to be broadcast over `values`; None for floats."""
     signed: bool = True
     """Whether the integer has a sign."""
-    guarded: bool = False
+    protected: bool = False
     """Whether it has two bits fewer, and its top bit or sign is held three times."""
 
 

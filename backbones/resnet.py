@@ -26,12 +26,12 @@ class Stem(Block):
     knobs = (BITS,)
 
     def __init__(
-        self, in_channels: int, channels: int, *, pool: bool, guarded: bool = False
+        self, in_channels: int, channels: int, *, pool: bool, protected: bool = False
     ) -> None:
         super().__init__()
         self.images = ImageNorm(in_channels)
         self.convolution = Convolution(
-            in_channels, channels, 3, stride=1, signed=True, guarded=guarded
+            in_channels, channels, 3, stride=1, signed=True, protected=protected
         )
         self.norm = SettingNorm(channels)
         self.pool = pool
@@ -50,10 +50,10 @@ class BasicBlock(Block):
     """Two 3x3 convolutions and a shortcut; only one with an identity shortcut can be skipped."""
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, guarded: bool = False
+        self, in_channels: int, channels: int, *, stride: int, protected: bool = False
     ) -> None:
         super().__init__()
-        convolution = partial(Convolution, signed=False, guarded=guarded)
+        convolution = partial(Convolution, signed=False, protected=protected)
         identity = stride == 1 and in_channels == channels
         self.knobs = (RUN, WIDTH, BITS) if identity else (WIDTH, BITS)
         self.hidden = channels
@@ -101,7 +101,7 @@ def resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
-    guarded: bool = False,
+    protected: bool = False,
 ) -> Backbone:
     """A residual network of 6n + 2 layers for images of 8 to 64 pixels, an exit after each stage.
 
@@ -111,8 +111,8 @@ def resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
-        guarded: store the top bit of 8-bit numbers three times, which leaves 6 bits: a memory that
-            flips one of the three does no harm.
+        protected: store the top bit of 8-bit numbers three times, which leaves 6 bits: a memory
+            that flips one of the three does no harm.
 
     Raises:
         InputError: for a depth or size outside the family.
@@ -133,7 +133,7 @@ def resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
-        guarded=guarded,
+        protected=protected,
     )
 
 
@@ -147,7 +147,7 @@ def staged_resnet(
     in_channels: int = 3,
     size: int = 32,
     classes: int = 10,
-    guarded: bool = False,
+    protected: bool = False,
 ) -> Backbone:
     """A residual network of any stages, for images of 8 to 64 pixels.
 
@@ -163,7 +163,7 @@ def staged_resnet(
         in_channels: 1 (grey) or 3 (colour).
         size: height and width of the images.
         classes: how many answers there are.
-        guarded: as of `resnet`.
+        protected: as of `resnet`.
 
     Raises:
         InputError: if the stages do not agree in number, or a number is out of range.
@@ -199,7 +199,7 @@ def staged_resnet(
         in_channels=in_channels,
         size=size,
         classes=classes,
-        guarded=guarded,
+        protected=protected,
     )
 
 
@@ -223,7 +223,7 @@ def _stack(
     in_channels: int,
     size: int,
     classes: int,
-    guarded: bool,
+    protected: bool,
 ) -> Backbone:
     """Stem, stages and heads; `call` lacks the arguments that are about images."""
     if not 8 <= size <= 64 or in_channels not in (1, 3):
@@ -237,13 +237,13 @@ def _stack(
     for after, count, stride in zip(channels, blocks, strides, strict=True):
         for index in range(count):
             stride_here = 1 if index else stride
-            bodies.append(BasicBlock(before, after, stride=stride_here, guarded=guarded))
+            bodies.append(BasicBlock(before, after, stride=stride_here, protected=protected))
             before, number = after, len(heads)
             heads.append(Head(after, classes) if number in exits or number == last else None)
     about = {"in_channels": in_channels, "size": size, "classes": classes}
-    about |= {"guarded": True} if guarded else {}
+    about |= {"protected": True} if protected else {}
     return Backbone(
-        Stem(in_channels, channels[0], pool=pool, guarded=guarded),
+        Stem(in_channels, channels[0], pool=pool, protected=protected),
         bodies,
         heads,
         shape=(in_channels, size, size),

@@ -131,7 +131,7 @@ def _beyond(operand: Operand, limits: Range) -> bool:
     """
     if operand.step is None:
         return True
-    codes = 1 << operand.bits - 2 * operand.guarded
+    codes = 1 << operand.bits - 2 * operand.protected
     low, high = (-codes // 2, codes // 2 - 1) if operand.signed else (0, codes - 1)
     step = float(operand.step.max())
     return low * step < limits[0] or high * step > limits[1]
@@ -191,7 +191,7 @@ def _codes(values: Tensor, operand: Operand, places: Tensor) -> Tensor:
     if operand.step is None:
         return numbers.float().view(torch.int32)
     codes = (numbers / _steps(operand, places)).round().int()
-    if operand.guarded and not operand.signed:  # of a sign, two's complement has the copies
+    if operand.protected and not operand.signed:  # of a sign, two's complement has the copies
         top = operand.bits - 3
         codes |= (codes >> top & 1) * (3 << top + 1)
     return codes
@@ -203,7 +203,7 @@ def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
         numbers = codes.view(torch.float32)
         # Subnormal numbers become 0, as in most accelerators; here they would take far longer.
         return numbers.masked_fill(numbers.abs() < torch.finfo(torch.float32).tiny, 0)
-    if operand.guarded:
+    if operand.protected:
         return _repaired(codes, operand) * _steps(operand, places)
     codes = codes & ((1 << operand.bits) - 1)
     if operand.signed:

@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "hold a machine against the rules that every machine keeps",
     "sweep": "accuracy and cost at every choice of a machine's knobs",
     "characterise": "the bit errors that a network bears, and the DRAM voltages for it",
+    "protect": "store the top bit of 8-bit numbers three times, against flipped bits",
     "serve": "host the far half of a split network, or probe the link to one",
     "profile": "seconds of every part of a network on this processor, for measured machines",
     "bench": "speeds as ratios, measured side by side",

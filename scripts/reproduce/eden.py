@@ -53,7 +53,7 @@ def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
     """Claims and tables of the networks that were fitted from a seed."""
     drams = {name: corrected(study, network) for name, network in study.networks.items()}
     claims, notes = floats(study, drams["plain"])
-    for name in ("plain", "guarded", "boosted"):
+    for name in ("plain", "protected", "boosted"):
         notes += table(name, study.networks[name], drams[name].at_rate(0.0), study)
     bears = {name: two_points(study, name, drams[name]) for name in FOLDERS if name != ON_CHIP}
     there = {name: two_points(study, name, drams[name], CHIPS[0]) for name in ("plain", ON_CHIP)}
@@ -62,7 +62,7 @@ def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
             f"\nResNet-20, {name}, bears {rate:.1e} at 8 bits for two points, on {where}."
             for name, rate in rates.items()
         ]
-    for control, least in (("plain", 5.0), ("guarded", 1.0), ("continued", 1.0)):
+    for control, least in (("plain", 5.0), ("protected", 1.0), ("continued", 1.0)):
         claims.append(times(study, "boosted", bears["boosted"], control, bears[control], least))
     claims.append(times(study, ON_CHIP, there[ON_CHIP], "plain, there", there["plain"], 5.0))
     for name, chip, chips in (("plain", None, CHIPS), (ON_CHIP, CHIPS[0], CHIPS[:1])):

@@ -21,7 +21,7 @@ CHIPS = (0, 1, 2, 3)
 ON_CHIP = "boosted on a chip"
 FOLDERS = {
     "plain": "clean",
-    "guarded": "guarded",
+    "protected": "protected",
     "continued": "continued",
     "boosted": "boosted",
     ON_CHIP: "boosted",

@@ -133,9 +133,9 @@ def test_best_step_under_bit_errors_is_best_when_bits_flip(bits: int, signed: bo
     assert error(aware) == pytest.approx(float(rounding + flips), rel=0.1)
 
 
-def test_guarded_numbers_have_six_of_eight_bits() -> None:
-    guarded, plain = Stem(3, 8, pool=False, guarded=True), Stem(3, 8, pool=False)
-    plain.load_state_dict(guarded.state_dict())
+def test_protected_numbers_have_six_of_eight_bits() -> None:
+    protected, plain = Stem(3, 8, pool=False, protected=True), Stem(3, 8, pool=False)
+    plain.load_state_dict(protected.state_dict())
     largest: list[tuple[int, int, bool]] = []
 
     def look(product: Product) -> torch.Tensor:
@@ -144,11 +144,11 @@ def test_guarded_numbers_have_six_of_eight_bits() -> None:
             for operand in (product.weight, product.x)
             if operand.step is not None
         ]
-        largest.append((*codes, product.x.guarded and product.weight.guarded))  # type: ignore[arg-type]
+        largest.append((*codes, product.x.protected and product.weight.protected))  # type: ignore[arg-type]
         return product.exact()
 
     x = 20 * torch.rand(2, 3, 8, 8)
-    for stem, bits in ((guarded, 8), (guarded, 4), (plain, 8)):
+    for stem, bits in ((protected, 8), (protected, 4), (plain, 8)):
         run_block(stem.eval(), x, {"bits": bits}, look)
     assert largest == [(31, 31, True), (7, 7, False), (127, 127, False)]
 

@@ -180,18 +180,18 @@ def test_integers_are_compared_where_their_format_is_wider(signed: bool, short: 
 
 
 @pytest.mark.parametrize(("number", "signed"), [(10, True), (-11, True), (10, False), (43, False)])
-def test_a_guarded_top_bit_outvotes_one_flip(number: int, signed: bool) -> None:
+def test_a_protected_top_bit_outvotes_one_flip(number: int, signed: bool) -> None:
     # 6 bits are in use: 10 is 00 001010 and -11 is 11 110101; without a sign 43 is 11 101011
     x = integers(torch.full((4000, 1), number), 8, signed)
     faults = Faults(ERROR_MODELS["uniform"])
     plain = read_input(x, faults, 0.01)
-    guarded = read_input(replace(x, guarded=True), faults, 0.01)
+    protected = read_input(replace(x, protected=True), faults, 0.01)
     low = {number ^ 1 << bit for bit in range(5)}
-    seen = (guarded / 0.25).int().squeeze().tolist()
+    seen = (protected / 0.25).int().squeeze().tolist()
     assert {number, *low} <= set(seen)
     # Two of the three copies fail with 3 p^2 = 0.0003; where one alone failed, nothing changed.
     assert sum(code not in {number, *low} for code in seen) <= 0.01 * len(seen)
-    assert (plain != x.values).sum() > 1.4 * (guarded != x.values).sum()
+    assert (plain != x.values).sum() > 1.4 * (protected != x.values).sum()
 
 
 def test_nothing_learns_to_be_more_implausible() -> None:
