@@ -19,7 +19,7 @@ from penstock.backbones.matrices import Matrix, matrices
 from penstock.backbones.order import black, in_order
 from penstock.backbones.performing import perform_network, run_block
 from penstock.backbones.product import Operand, Perform, Product, exact
-from penstock.backbones.protection import protected
+from penstock.backbones.protection import with_protection
 from penstock.backbones.resnet import resnet, staged_resnet, tiny_resnet
 from penstock.backbones.saving import build, load, save, shipped
 from penstock.backbones.work import Work, work
@@ -55,7 +55,6 @@ __all__ = [
     "load_data",
     "matrices",
     "perform_network",
-    "protected",
     "resnet",
     "restrict",
     "run_block",
@@ -64,5 +63,6 @@ __all__ = [
     "shipped",
     "staged_resnet",
     "tiny_resnet",
+    "with_protection",
     "work",
 ]

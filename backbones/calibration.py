@@ -11,7 +11,7 @@ from penstock.backbones.backbone import Backbone, Run, run_exactly
 from penstock.backbones.evaluating import evaluating
 from penstock.backbones.knob import BITS, FULL, RUN, WIDTH, Setting
 from penstock.backbones.normalization import ImageNorm, SettingNorm
-from penstock.backbones.precision import LOW_BITS, Convolution, best_step, used_bits
+from penstock.backbones.precision import LOW_BITS, Convolution, best_step
 
 MIXTURE_EVERY = 6
 """Uniform settings to a random mixture when statistics are measured. With one to one the full
@@ -71,12 +71,8 @@ def calibrate_steps(backbone: Backbone, images: Tensor, bit_error_rate: float = 
         assert isinstance(layer, Convolution)
         x = inputs[0].flatten()
         x = x[:: max(1, len(x) // SAMPLES)]
-        steps = []
-        for bits in LOW_BITS:
-            used = used_bits(bits, layer.protected)
-            exposed = used if used == bits else used - 1
-            steps.append(best_step(x, used, layer.signed, bit_error_rate, exposed))
-        layer.steps.copy_(torch.stack(steps))
+        how = layer.signed, bit_error_rate, layer.protected
+        layer.steps.copy_(torch.stack([best_step(x, bits, *how) for bits in LOW_BITS]))
 
     layers = [layer for layer in backbone.modules() if isinstance(layer, Convolution)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from penstock.backbones.knob import BITS
+from penstock.backbones.layout import exposed_bits, used_bits
 from penstock.backbones.product import Operand, Product, perform
 
 LOW_BITS = tuple(int(bits) for bits in BITS.choices if bits != BITS.full)
@@ -26,8 +27,8 @@ class Convolution(nn.Module):
     Rounding is uniform and symmetric, its zero exact: weights per output channel on
     -(2^(b-1)-1)..2^(b-1)-1, scaled by their largest; activations per tensor with a step calibrated
     on data (`calibrate_steps`), on 0..2^b-1 where they come out of a ReLU, else on the signed grid.
-    Gradients pass straight through the rounding and stop where it saturates. Guarded, 8-bit numbers
-    have 6 bits, of which the top one is stored three times (`used_bits`).
+    Gradients pass straight through the rounding and stop where it saturates. Protected, 8-bit
+    numbers have 6 bits, of which the top one is stored three times (`layout`).
     """
 
     def __init__(
@@ -74,10 +75,10 @@ class Convolution(nn.Module):
             whole, used = int(bits), used_bits(int(bits), self.protected)
             step, scale = self.steps[BITS.index(bits)], weight_step(weight, used)
             x, w = round_activation(x, step, used, self.signed), round_weight(weight, scale, used)
-            protected = used < whole
+            scale = scale.view(-1, 1, 1, 1)
             operands = (
-                Operand(x, whole, step, self.signed, protected),
-                Operand(w, whole, scale.view(-1, 1, 1, 1), protected=protected),
+                Operand(x, whole, step, self.signed, self.protected),
+                Operand(w, whole, scale, protected=self.protected),
             )
         folded, shift = scale_and_shift or (None, None)
         y: Tensor = perform(
@@ -85,24 +86,16 @@ class Convolution(nn.Module):
         )
         return y
 
+    def extra_repr(self) -> str:
+        """What weights do not tell."""
+        return f"stride={self.stride}, signed={self.signed}, protected={self.protected}"
+
     def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stride = self.stride
         if weight.requires_grad and weight.shape[2] == 1 and weight.shape[1] < NARROW:
             x, stride = x[:, :, ::stride, ::stride], 1
         y: Tensor = functional.conv2d(x, weight, bias, stride=stride, padding=self.padding)
         return y
-
-
-def used_bits(bits: int, protected: bool) -> int:
-    """Of an integer that takes so many: protected, 8 bits hold 6 and the top one twice more.
-
-    In two's complement that is the sign, and the copies are those of a longer integer. 4 bits have
-    none to spare.
-
-    >>> used_bits(8, protected=True), used_bits(8, protected=False), used_bits(4, protected=True)
-    (6, 8, 4)
-    """
-    return bits - 2 if protected and bits >= 8 else bits
 
 
 def weight_step(weight: Tensor, bits: int) -> Tensor:
@@ -136,19 +129,19 @@ def _round(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 
 
 def best_step(
-    x: Tensor, bits: int, signed: bool, bit_error_rate: float = 0.0, exposed_bits: int | None = None
+    x: Tensor, bits: int, signed: bool, bit_error_rate: float = 0.0, protected: bool = False
 ) -> Tensor:
     """The step with the least squared error on these activations, of 40 clipping points.
 
     The lowest e bits that flip by themselves at a rate p add p (1 + 4 + 16 + ..) = p (4^e - 1) / 3
-    squares of the step; `exposed_bits` are all if None.
+    squares of the step: all of them, or those below the top one where that is protected.
     """
-    top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    used, exposed = used_bits(bits, protected), exposed_bits(bits, protected)
+    top = 2 ** (used - 1) - 1 if signed else 2**used - 1
     largest = x.abs().amax().clamp(min=1e-6)
     steps = largest * torch.linspace(0.05, 1.0, 40, device=x.device) / top
-    rounded = (round_activation(x, step, bits, signed) for step in steps)
+    rounded = (round_activation(x, step, used, signed) for step in steps)
     errors = torch.stack([(y - x).square().mean() for y in rounded])
-    exposed = bits if exposed_bits is None else exposed_bits
     errors += bit_error_rate * (4**exposed - 1) / 3 * steps.square()
     best: Tensor = steps[errors.argmin()]
     return best

@@ -24,7 +24,7 @@ class Operand:
     signed: bool = True
     """Whether the integer has a sign."""
     protected: bool = False
-    """Whether it has two bits fewer, and its top bit or sign is held three times."""
+    """Whether integers of 8 bits have 6, and the top one or sign three times (`layout`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ _known: WeakKeyDictionary[Block, tuple[tuple[tuple[int, int, float], ...], str]]
 
 
 def fingerprint(block: Block) -> str:
-    """Of a block's type and weights; remembered until a weight is changed."""
+    """Of a block's layers and weights; remembered until a weight is changed."""
     tensors = block.state_dict(keep_vars=True)
     # A sum, too, as what is done to `.data` is no change to torch.
     changes = tuple((t._version, t.data_ptr(), t.detach().sum().item()) for t in tensors.values())
     known = _known.get(block)
     if known is None or known[0] != changes:
-        parts = [type(block).__name__.encode()]
+        parts = [type(block).__name__.encode(), repr(block).encode()]
         for name, tensor in sorted(tensors.items()):
             plain = tensor.detach().cpu().contiguous()
             parts += [f"{name} {plain.dtype} {tuple(plain.shape)}".encode()]

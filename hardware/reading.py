@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import InputError, Operand, Product
+from penstock.backbones.layout import decoded, encoded, used_bits
 from penstock.hardware.cells import address, cells_of_chip, failing_cells, stream
 from penstock.hardware.error_models import ErrorModel
 from penstock.hardware.layers import INPUT, WEIGHT
@@ -131,7 +132,7 @@ def _beyond(operand: Operand, limits: Range) -> bool:
     """
     if operand.step is None:
         return True
-    codes = 1 << operand.bits - 2 * operand.protected
+    codes = 1 << used_bits(operand.bits, operand.protected)
     low, high = (-codes // 2, codes // 2 - 1) if operand.signed else (0, codes - 1)
     step = float(operand.step.max())
     return low * step < limits[0] or high * step > limits[1]
@@ -176,25 +177,13 @@ def _flipped(operand: Operand, places: Tensor, bit: Tensor, faults: Faults, seed
     return values.detach().clone().put_(places, _values(codes, operand, places).to(values.dtype))
 
 
-def _repaired(codes: Tensor, operand: Operand) -> Tensor:
-    """Guarded integers by majority of the three copies of their top bit."""
-    top = operand.bits - 3
-    copies = torch.stack([codes >> top + copy & 1 for copy in range(3)]).sum(dim=0)
-    below = codes & (1 << top) - 1
-    high = torch.where(copies > 1, 1 << top, 0)
-    return below - high if operand.signed else below + high
-
-
 def _codes(values: Tensor, operand: Operand, places: Tensor) -> Tensor:
     """The bits of some of the numbers as they are stored, int32: [M]."""
     numbers = values.detach().take(places)
     if operand.step is None:
         return numbers.float().view(torch.int32)
     codes = (numbers / _steps(operand, places)).round().int()
-    if operand.protected and not operand.signed:  # of a sign, two's complement has the copies
-        top = operand.bits - 3
-        codes |= (codes >> top & 1) * (3 << top + 1)
-    return codes
+    return encoded(codes, operand.bits, operand.signed, operand.protected)
 
 
 def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
@@ -203,13 +192,8 @@ def _values(codes: Tensor, operand: Operand, places: Tensor) -> Tensor:
         numbers = codes.view(torch.float32)
         # Subnormal numbers become 0, as in most accelerators; here they would take far longer.
         return numbers.masked_fill(numbers.abs() < torch.finfo(torch.float32).tiny, 0)
-    if operand.protected:
-        return _repaired(codes, operand) * _steps(operand, places)
-    codes = codes & ((1 << operand.bits) - 1)
-    if operand.signed:
-        sign = 1 << (operand.bits - 1)
-        codes = (codes ^ sign) - sign
-    return codes * _steps(operand, places)
+    numbers = decoded(codes, operand.bits, operand.signed, operand.protected)
+    return numbers * _steps(operand, places)
 
 
 def _steps(operand: Operand, places: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ class Arguments:
     bits: int = 8
     """Of weights and feature maps."""
     points: float = 1.0
-    """Of accuracy that may be lost."""
+    """Of accuracy that may be lost, below its own without errors."""
+    least: float | None = None
+    """% of right answers to keep instead: to compare networks."""
     images: int = 1000
     """How many; the fewer, the faster."""
     fine: bool = False
@@ -50,6 +52,8 @@ def run(arguments: Arguments) -> None:
             "images and draws are 1 or more and points 0 to 100, got "
             f"{arguments.images}, {arguments.draws} and {arguments.points:g}; correct them"
         )
+    if arguments.least is not None and not 0 <= arguments.least <= 100:
+        raise InputError(f"the least is 0 to 100 % of answers, got {arguments.least:g}; correct it")
     backbone = open_backbone(arguments.backbone, arguments.trust)
     dram = build_machine(arguments.machine)
     bits = [choice for knob in backbone.knobs if knob == BITS for choice in knob.choices]
@@ -91,10 +95,12 @@ def run(arguments: Arguments) -> None:
         memory = replace(memory, chip=None)
 
     def target(some: Images) -> float:
+        if arguments.least is not None:
+            return arguments.least / 100
         return judge(backbone, some, memory, setting).accuracy - arguments.points / 100
 
     with tqdm(desc="characterise", unit="run") as bar:
-        least = target(images)
+        clean, least = judge(backbone, images, memory, setting).accuracy, target(images)
         rate = coarse(backbone, images, memory, least, setting, seeds=seeds, progress=bar.update)
         rates = {}
         if arguments.fine:
@@ -112,11 +118,10 @@ def run(arguments: Arguments) -> None:
             )
     lowest_v, free_v = curve.lowest_v(rate), curve.error_free_v
     where = f"chip {dram.chip}" if arguments.own_chip else "new chips at every read"
-    clean = 100 * least + arguments.points
-    print(f"right without errors     {clean:.1f} % of {len(images)} validation images")
+    print(f"right without errors     {100 * clean:.1f} % of {len(images)} validation images")
     print(
-        f"bit error rate borne     {rate:.1e}, {arguments.points:g} % fewer right answers at "
-        f"most, {where}, {arguments.draws} draws"
+        f"bit error rate borne     {rate:.1e}, {100 * least:.1f} % right at least, {where}, "
+        f"{arguments.draws} draws"
     )
     print(f"module {curve.module:18}{lowest_v:g} V, without errors from {free_v:g} V")
     energy_j = [

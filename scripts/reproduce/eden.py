@@ -2,7 +2,8 @@
 
 python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0
 python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --errors no
-python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0 --epochs 4
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --protected no
+python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0 --epochs 3
 python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
@@ -13,6 +14,7 @@ goes on from the last thing it found, in a folder beside each of the networks.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
@@ -25,9 +27,14 @@ from penstock.scripts.reproduce.eden_accuracy import on_chips, table
 from penstock.scripts.reproduce.eden_rates import borne, floats, two_points
 from penstock.scripts.reproduce.eden_savings import savings
 from penstock.scripts.reproduce.eden_study import (
+    ALONE,
+    BOOSTED,
     CHIPS,
     FOLDERS,
     ON_CHIP,
+    PLAIN,
+    PROTECTED,
+    RETRAINED,
     Arguments,
     Study,
     corrected,
@@ -52,20 +59,28 @@ def main() -> None:
 def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
     """Claims and tables of the networks that were fitted from a seed."""
     drams = {name: corrected(study, network) for name, network in study.networks.items()}
-    claims, notes = floats(study, drams["plain"])
-    for name in ("plain", "protected", "boosted"):
+    claims, notes = floats(study, drams[PLAIN])
+    for name in (PLAIN, PROTECTED, BOOSTED):
         notes += table(name, study.networks[name], drams[name].at_rate(0.0), study)
     bears = {name: two_points(study, name, drams[name]) for name in FOLDERS if name != ON_CHIP}
-    there = {name: two_points(study, name, drams[name], CHIPS[0]) for name in ("plain", ON_CHIP)}
+    there = {
+        name: two_points(study, name, drams[name], CHIPS[0]) for name in (PLAIN, PROTECTED, ON_CHIP)
+    }
     for where, rates in (("any chip", bears), (f"chip {CHIPS[0]}", there)):
         notes += [
             f"\nResNet-20, {name}, bears {rate:.1e} at 8 bits for two points, on {where}."
             for name, rate in rates.items()
         ]
-    for control, least in (("plain", 5.0), ("protected", 1.0), ("continued", 1.0)):
-        claims.append(times(study, "boosted", bears["boosted"], control, bears[control], least))
-    claims.append(times(study, ON_CHIP, there[ON_CHIP], "plain, there", there["plain"], 5.0))
-    for name, chip, chips in (("plain", None, CHIPS), (ON_CHIP, CHIPS[0], CHIPS[:1])):
+    for name, control, target in (
+        (ALONE, PLAIN, 5.0),
+        (BOOSTED, PLAIN, 5.0),
+        (BOOSTED, PROTECTED, 1.0),
+        (BOOSTED, RETRAINED, 1.0),
+    ):
+        claims.append(times(study, bears, name, control, target))
+    for control, target in ((PLAIN, 5.0), (PROTECTED, 1.0)):
+        claims.append(times(study, there, ON_CHIP, control, target))
+    for name, chip, chips in ((PLAIN, None, CHIPS), (ON_CHIP, CHIPS[0], CHIPS[:1])):
         found = borne(study, name, replace(drams[name].at_rate(0.0), chip=chip))
         claims += savings(study, name, drams[name], found, chips, notes)
     notes += on_chips(drams, there[ON_CHIP], study)
@@ -73,12 +88,13 @@ def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
 
 
 def times(
-    study: Study, name: str, rate: float, control: str, least_rate: float, target: float
+    study: Study, rates: Mapping[str, float], name: str, control: str, target: float
 ) -> Claim:
     """How many times the bit error rate of a control a network bears."""
     text = f"tolerable bit error rate at 8 bits within 2 points of plain, {name}, as a multiple"
-    ratio = rate / max(least_rate, LEAST)
-    return Claim(text, ratio, target, ">=", f"ResNet-20, {control}", study.seeds, "dram")
+    ratio = rates[name] / max(rates[control], LEAST)
+    where = f"ResNet-20, {control}{', there' if name == ON_CHIP else ''}"
+    return Claim(text, ratio, target, ">=", where, study.seeds, "dram")
 
 
 if __name__ == "__main__":

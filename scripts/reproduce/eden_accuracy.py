@@ -9,7 +9,7 @@ from penstock.backbones import Backbone, Setting
 from penstock.hardware import BitErrors, Dram
 from penstock.hardware.judging import judge
 from penstock.scripts.reproduce.eden_energy import INT8
-from penstock.scripts.reproduce.eden_study import CHIPS, FLOAT, Study
+from penstock.scripts.reproduce.eden_study import CHIPS, FLOAT, PLAIN, Study
 
 
 def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> list[str]:
@@ -22,9 +22,12 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
         "|---" * (1 + len(rates)) + "|",
     ]
     uncorrected = replace(memory, plausible={})
-    rows = {
+    floats = {
         "float32, no correction": (uncorrected, FLOAT),
         "float32": (memory, FLOAT),
+    }  # which are those of the plain network, protected or not
+    rows = {
+        **(floats if name == PLAIN else {}),
         "int8": (memory, INT8),
         "int8, weights alone err": (replace(memory, rates={"input": 0.0}), INT8),
         "int8, inputs alone err": (replace(memory, rates={"weight": 0.0}), INT8),

@@ -8,15 +8,15 @@ from penstock.backbones import Setting
 from penstock.hardware import BitErrors, Dram
 from penstock.hardware.eden import LEAST, coarse, confirmed, data_types, fine
 from penstock.scripts.reproduce.eden_energy import INT8, Borne
-from penstock.scripts.reproduce.eden_study import FLOAT, LOSS, Study, right
+from penstock.scripts.reproduce.eden_study import FLOAT, LOSS, PLAIN, Study, right
 from penstock.scripts.results import Claim
 
 
 def floats(study: Study, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
     """What float32 bears without and with correction of implausible values."""
-    target = right(study.networks["plain"], study.chosen_on, FLOAT) - LOSS
+    target = right(study.networks[PLAIN], study.chosen_on, FLOAT) - LOSS
     without, with_it = (
-        searched(study, "plain", f"rate of float32{how}", dram.at_rate(0.0), target, FLOAT)
+        searched(study, PLAIN, f"rate of float32{how}", dram.at_rate(0.0), target, FLOAT)
         for how, dram in (("", study.dram), (", corrected", with_ranges))
     )
     least = max(without, LEAST)  # it may not bear even that
@@ -27,7 +27,7 @@ def floats(study: Study, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
 
 def two_points(study: Study, name: str, dram: Dram, chip: int | None = None) -> float:
     """At which a network is two points below the plain one without errors, on any chip or one."""
-    target = right(study.networks["plain"], study.chosen_on, INT8) - 0.02
+    target = right(study.networks[PLAIN], study.chosen_on, INT8) - 0.02
     what = "rate, two points" if chip is None else f"rate, two points, chip {chip}"
     return searched(study, name, what, replace(dram.at_rate(0.0), chip=chip), target, INT8)
 
@@ -52,7 +52,7 @@ def searched(
 
 def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     """Characterise, up to the highest rate of any module, and confirm on other images."""
-    backbone, original = study.networks[name], study.networks["plain"]
+    backbone, original = study.networks[name], study.networks[PLAIN]
     kept = study.kept[name]
     seeds = study.seeds[:1]
     most = max(max(curve.rates) for curve in study.curves.values())

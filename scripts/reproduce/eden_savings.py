@@ -9,7 +9,7 @@ from penstock.hardware import Dram
 from penstock.hardware.judging import judge
 from penstock.hardware.voltage import Curve
 from penstock.scripts.reproduce.eden_energy import INT8, Borne, elsewhere, mapped, saved
-from penstock.scripts.reproduce.eden_study import Study, right
+from penstock.scripts.reproduce.eden_study import PLAIN, Study, right
 from penstock.scripts.results import Claim
 
 CLEAN = "the network fitted without errors, where there are none"
@@ -47,7 +47,7 @@ def savings(
     ratios = {module: (1 - mapped) / (1 - one) for module, (one, _, mapped) in rows.items()}
 
     # The modules on which most is risked: the highest rate of all, and all that are mapped lower.
-    clean = right(study.networks["plain"], test, INT8)
+    clean = right(study.networks[PLAIN], test, INT8)
     riskiest = max(curves.values(), key=lambda curve: curve.rate(curve.lowest_v(found.rate)))
     lower = [curve for module, curve in curves.items() if ratios[module] < 1] or [riskiest]
 

@@ -18,15 +18,19 @@ LOSS = 0.005
 elsewhere, where what was chosen is not better by chance."""
 CHIPS = (0, 1, 2, 3)
 """That networks are judged on; on the first, one was boosted."""
-ON_CHIP = "boosted on a chip"
+PLAIN, PROTECTED, BOOSTED = "plain", "protected", "protected and boosted"
+STEPPED, RETRAINED, ALONE = "steps alone", "protected and retrained", "boosted alone"
+ON_CHIP = "protected and boosted on a chip"
 FOLDERS = {
-    "plain": "clean",
-    "protected": "protected",
-    "continued": "continued",
-    "boosted": "boosted",
-    ON_CHIP: "boosted",
+    PLAIN: "clean-{}",
+    STEPPED: "stepped-{}",
+    PROTECTED: "protected-{}",
+    RETRAINED: "continued-{}",
+    ALONE: "boosted-{}-unprotected",
+    BOOSTED: "boosted-{}",
+    ON_CHIP: f"boosted-{{}}-chip-{CHIPS[0]}",
 }
-"""Of boost.py's networks."""
+"""Of boost.py's networks, for a seed."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,8 @@ class Study:
 
 def studied(arguments: Arguments, data: Data, fit: int) -> Study:
     """The networks of a seed, and what they are measured with."""
-    ends = {ON_CHIP: f"-chip-{CHIPS[0]}"}
     files = {
-        name: arguments.networks / f"{folder}-{fit}{ends.get(name, '')}" / "backbone.safetensors"
+        name: arguments.networks / folder.format(fit) / "backbone.safetensors"
         for name, folder in FOLDERS.items()
     }
     networks = {name: load(file) for name, file in files.items()}
@@ -79,7 +82,7 @@ def studied(arguments: Arguments, data: Data, fit: int) -> Study:
     choices = repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode()
 
     def kept(file: Path) -> Kept:
-        of_all = choices + files["plain"].read_bytes() + file.read_bytes()
+        of_all = choices + files[PLAIN].read_bytes() + file.read_bytes()
         return Kept(arguments.networks / f"eden-{sha256(of_all).hexdigest()[:8]}")
 
     return Study(

@@ -27,9 +27,20 @@ def test_one_chip_is_characterised(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "mine.toml").write_text('preset = "dram"\nchip = 4\n')
     options = ["digits", "--data", "digits", "--images", "60", "--own-chip", "--draws", "1"]
     assert call("characterise", [*options, "--machine", str(tmp_path / "mine.toml")]) == 0
-    assert "most, chip 4, 1 draws" in capsys.readouterr().out
+    assert "% right at least, chip 4, 1 draws" in capsys.readouterr().out
     assert call("characterise", options) == 2
     assert "dram has no chip of its own; give it one" in capsys.readouterr().err
+
+
+def test_networks_are_compared_at_one_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = []
+    for least in ("60", "90"):
+        options = ["digits", "--data", "digits", "--draws", "1", "--least", least]
+        assert call("characterise", options) == 0
+        out = capsys.readouterr().out
+        assert f"{least}.0 % right at least" in out
+        rates.append(float(out.split("bit error rate borne")[1].split(",")[0]))
+    assert rates[0] > rates[1]
 
 
 def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +53,7 @@ def test_what_has_no_dram_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     [
         (["--images", "0"], "images and draws are 1 or more"),
         (["--points", "-1"], "points 0 to 100, got 1000, 3 and -1"),
+        (["--least", "101"], "the least is 0 to 100 % of answers, got 101"),
         (["--draws", "0"], "images and draws are 1 or more"),
         (["--bits", "5"], "this network runs at 4, 8, 32 bits, got 5"),
         (["--seed", "-1"], "a seed is a whole number"),

@@ -39,17 +39,18 @@ def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
     small = ("--data", "data/cifar10", "--depth", "8", "--epochs", "1")
     run("boost.py", *small, folder=tmp_path)
     run("boost.py", *small, "--errors", "no", folder=tmp_path)
+    run("boost.py", *small, "--protected", "no", folder=tmp_path)
     run("boost.py", *small, "--chip", "0", folder=tmp_path)
     options = ("--data", "data", "--images", "5", "--fits", "0", "--seeds", "0")
     run("eden.py", *options, folder=tmp_path)
     claims = json.loads((tmp_path / "docs" / "results" / "eden.json").read_text())
-    assert len(claims) == 15 and all(np.isfinite(claim["figure"]) for claim in claims)
+    assert len(claims) == 17 and all(np.isfinite(claim["figure"]) for claim in claims)
     notes = (tmp_path / "docs" / "results" / "eden.md").read_text()
-    assert "| boosted on a chip |" in notes and "| B1 | 1.2 |" in notes
+    assert "| protected and boosted on a chip |" in notes and "| B1 | 1.2 |" in notes
 
     # Killed before its last row, it goes on from what it had found.
     kept = tmp_path / "runs" / "boost"
-    assert len(list(kept.glob("eden-*"))) == 5
+    assert len(list(kept.glob("eden-*"))) == 7
     next(kept.glob("eden-*/on-chips*.json")).unlink()
     for rate in kept.glob("eden-*/rate-two-points.json"):
         rate.write_text("[0.5]")
