@@ -193,7 +193,7 @@ def test_a_protected_top_bit_outvotes_a_flip(
         for p in (False, True)
     )
     assert {0, 1, 2, 4, 8, 16} <= set(voted.tolist())
-    # Two of three copies fail at 3 p^2, where one of three bits does at 3 p; p is higher on bad rows
+    # Two of three copies fail at 3 p^2, one of three bits at 3 p; on bad rows p is higher
     assert (voted >= 32).sum() < 0.1 * (plain >= 32).sum()
 
 
