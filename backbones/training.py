@@ -82,7 +82,8 @@ def fit(
     check_fit(backbone, data, fitting)
     folder = Path(folder)
     checkpoint = folder / "checkpoint.safetensors"
-    recipe = json.dumps({**asdict(fitting), "seed": seed, "images": len(data.train), "run": about})
+    how = {"network": str(backbone.call), "seed": seed, "images": len(data.train), "run": about}
+    recipe = json.dumps({**asdict(fitting), **how})
     backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(backbone, fitting)
     first = restore(checkpoint, recipe, backbone, optimizer) if resume else 0

@@ -20,6 +20,7 @@ from penstock.backbones import (
     load,
     load_data,
     tiny_resnet,
+    with_protection,
 )
 from penstock.backbones.calibration import recalibrate_norms
 from penstock.backbones.precision import Convolution
@@ -162,6 +163,9 @@ def test_checkpoint_of_another_recipe_is_refused(done: Path, recipe: Fitting) ->
         fit(fresh(), digits(), recipe, done, resume=True)
     with pytest.raises(InputError, match="made by another recipe, seed or data"):
         fit(fresh(), digits(), FITTING, done, seed=1, resume=True)
+    same_weights = with_protection(fresh(), digits().train.pixels / 255)
+    with pytest.raises(InputError, match="made by another recipe, seed or data"):
+        fit(same_weights, digits(), FITTING, done, resume=True)
     assert (done / "checkpoint.safetensors").read_bytes() == before
 
 
