@@ -108,6 +108,7 @@ def recalibrate_norms(
     skip_probability: float,
     seed: int,
     mixed: bool = True,
+    settings: Sequence[Setting] | None = None,
     progress: Callable[[], object] = lambda: None,
     run: Run = run_exactly,
 ) -> None:
@@ -125,6 +126,8 @@ def recalibrate_norms(
         seed: of mixtures and skips.
         mixed: whether there are mixtures. Where only the full network has learned, what narrow
             blocks say is noise, and cost the full one half a point to a point.
+        settings: those that are measured, {"width": .., "bits": ..}, instead of all; the statistics
+            of others stay.
         progress: called after each batch.
         run: how blocks are run.
     """
@@ -141,7 +144,7 @@ def recalibrate_norms(
         backbone.answers(images, masked, stem=stem, run=run)
 
     for images in batches:
-        for number, setting in enumerate(uniform_settings()):
+        for number, setting in enumerate(settings or uniform_settings()):
             pass_through(images, [setting] * backbone.depth, setting)
             if mixed and number % MIXTURE_EVERY == 0:
                 mixture = random_settings(backbone.depth, rng)

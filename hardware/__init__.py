@@ -14,6 +14,7 @@ from penstock.hardware.exposure import Exposure
 from penstock.hardware.link import LTE, THREE_G, WIFI, Link, Radio
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.measured import Measured
+from penstock.hardware.norms import with_own_norms
 from penstock.hardware.plausible import plausible_ranges
 from penstock.hardware.recorded import Recorded
 from penstock.hardware.remote import Remote
@@ -60,4 +61,5 @@ __all__ = [
     "tally",
     "through",
     "vote",
+    "with_own_norms",
 ]

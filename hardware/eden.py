@@ -39,6 +39,7 @@ def coarse(
     *,
     seeds: Sequence[int] = (0,),
     decades: float = 0.1,
+    at_rate: Callable[[float], Backbone] | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> float:
     """The highest bit error rate of everything at which the network is still right often enough.
@@ -51,6 +52,7 @@ def coarse(
         setting: of all blocks and the stem.
         seeds: of the errors.
         decades: how closely it is found.
+        at_rate: the network as it is used at a rate, from `with_own_norms` for one; None: as given.
         progress: called after each run over the images.
 
     Returns:
@@ -58,7 +60,8 @@ def coarse(
     """
 
     def bears(rate: float) -> bool:
-        found = judge(backbone, images, memory, {**setting, "bit_error_rate": rate}, seeds=seeds)
+        used = backbone if at_rate is None else at_rate(rate)
+        found = judge(used, images, memory, {**setting, "bit_error_rate": rate}, seeds=seeds)
         progress()
         return found.accuracy >= target
 

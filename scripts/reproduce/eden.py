@@ -7,8 +7,9 @@ python scripts/reproduce/boost.py --data FOLDER/cifar10 --seed 0 --chip 0 --epoc
 python scripts/reproduce/eden.py --data FOLDER --fits 0
 
 FOLDER holds cifar10, and dram_voltage, of which the modules of vendor B are used. Everything is
-chosen on validation images; the accuracies of claims are those on test images. A network is boosted
-for any chip, or on one, as EDEN's are, and then judged on that one. Of several fits the figures of
+chosen on validation images; the accuracies of claims are those on test images. Every network runs
+with statistics of normalisation measured on the machine and at the rate. A network is boosted for
+any chip, or on one, as EDEN's are, and then judged on that one. Of several fits the figures of
 claims are means, and the tables those of the first. Takes about 90 minutes on one core; killed, it
 goes on from the last thing it found, in a folder beside each of the networks.
 """
@@ -61,7 +62,7 @@ def of_fit(study: Study) -> tuple[list[Claim], list[str]]:
     drams = {name: corrected(study, network) for name, network in study.networks.items()}
     claims, notes = floats(study, drams[PLAIN])
     for name in (PLAIN, PROTECTED, BOOSTED):
-        notes += table(name, study.networks[name], drams[name].at_rate(0.0), study)
+        notes += table(name, drams[name].at_rate(0.0), study)
     bears = {name: two_points(study, name, drams[name]) for name in FOLDERS if name != ON_CHIP}
     there = {
         name: two_points(study, name, drams[name], CHIPS[0]) for name in (PLAIN, PROTECTED, ON_CHIP)

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from penstock.backbones import Backbone, Setting
+from penstock.backbones import Setting
 from penstock.hardware import BitErrors, Dram
 from penstock.hardware.judging import judge
 from penstock.scripts.reproduce.eden_energy import INT8
-from penstock.scripts.reproduce.eden_study import CHIPS, FLOAT, PLAIN, Study
+from penstock.scripts.reproduce.eden_study import CHIPS, FLOAT, PLAIN, Study, at
 
 
-def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> list[str]:
+def table(name: str, memory: BitErrors, study: Study) -> list[str]:
     """Accuracy against bit error rate."""
     some = study.chosen_on
     rates = (0.0, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2)
@@ -37,8 +37,12 @@ def table(name: str, backbone: Backbone, memory: BitErrors, study: Study) -> lis
 
         def find(machine: BitErrors = machine, setting: Setting = setting) -> list[float]:
             settings = [{**setting, "bit_error_rate": rate} for rate in rates]
-            seeds = study.seeds[:1]
-            return [judge(backbone, some, machine, each, seeds=seeds).accuracy for each in settings]
+            return [
+                judge(
+                    at(study, name, machine, each), some, machine, each, seeds=study.seeds[:1]
+                ).accuracy
+                for each in settings
+            ]
 
         shares = study.kept[name](f"row, {stored}", find)
         lines.append(f"| {stored} | " + " | ".join(f"{100 * s:.1f}" for s in shares) + " |")
@@ -56,12 +60,15 @@ def on_chips(drams: Mapping[str, Dram], rate: float, study: Study) -> list[str]:
         "|---|---|---|---|",
     ]
     setting = {**INT8, "bit_error_rate": rate}
-    for name, network in tqdm(study.networks.items(), desc="chips", unit="network"):
+    for name in tqdm(study.networks, desc="chips", unit="network"):
         memory = drams[name].at_rate(0.0)
 
-        def find(network: Backbone = network, memory: BitErrors = memory) -> list[float]:
+        def find(name: str = name, memory: BitErrors = memory) -> list[float]:
             machines = [replace(memory, chip=chip) for chip in (None, *CHIPS)]
-            return [100 * judge(network, images, each, setting).accuracy for each in machines]
+            return [
+                100 * judge(at(study, name, each, setting), images, each, setting).accuracy
+                for each in machines
+            ]
 
         shares = study.kept[name](f"on chips at {rate:g}", find)
         new = ", ".join(f"{share:.1f}" for share in shares[2:])

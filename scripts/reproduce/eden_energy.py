@@ -19,6 +19,8 @@ BANKS, BANK_BYTES = 8, 2**28
 class Borne:
     """Bit error rates that a network bears at 8 bits."""
 
+    backbone: Backbone
+    """With statistics of normalisation measured at the first of them."""
     rate: float
     """Of all data."""
     rates: Mapping[str, float]

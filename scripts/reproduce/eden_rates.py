@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from penstock.backbones import Setting
+from penstock.backbones import Backbone, Setting
 from penstock.hardware import BitErrors, Dram
 from penstock.hardware.eden import LEAST, coarse, confirmed, data_types, fine
 from penstock.scripts.reproduce.eden_energy import INT8, Borne
-from penstock.scripts.reproduce.eden_study import FLOAT, LOSS, PLAIN, Study, right
+from penstock.scripts.reproduce.eden_study import FLOAT, LOSS, PLAIN, Study, at, right
 from penstock.scripts.results import Claim
 
 
@@ -35,13 +35,17 @@ def two_points(study: Study, name: str, dram: Dram, chip: int | None = None) -> 
 def searched(
     study: Study, name: str, what: str, memory: BitErrors, target: float, setting: Setting
 ) -> float:
-    """The highest rate of everything, in all draws of errors."""
+    """The highest rate of everything, in all draws of errors, with statistics of each rate."""
+
+    def at_rate(rate: float) -> Backbone:
+        return at(study, name, memory, {**setting, "bit_error_rate": rate})
 
     def find() -> list[float]:
         with tqdm(desc=f"{name}: {what}", unit="run") as bar:
             rate = coarse(
                 *(study.networks[name], study.chosen_on, memory, target, setting),
                 seeds=study.seeds,
+                at_rate=at_rate,
                 progress=bar.update,
             )
         return [rate]
@@ -52,7 +56,7 @@ def searched(
 
 def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     """Characterise, up to the highest rate of any module, and confirm on other images."""
-    backbone, original = study.networks[name], study.networks[PLAIN]
+    original = study.networks[PLAIN]
     kept = study.kept[name]
     seeds = study.seeds[:1]
     most = max(max(curve.rates) for curve in study.curves.values())
@@ -61,10 +65,21 @@ def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     with tqdm(desc=f"characterise {name}", unit="run") as bar:
         step = bar.update
 
+        def at_rate(rate: float) -> Backbone:
+            return at(study, name, memory, {**INT8, "bit_error_rate": rate})
+
         def one() -> list[float]:
-            return [coarse(backbone, images, memory, target, INT8, seeds=seeds, progress=step)]
+            return [
+                coarse(
+                    *(study.networks[name], images, memory, target, INT8),
+                    seeds=seeds,
+                    at_rate=at_rate,
+                    progress=step,
+                )
+            ]
 
         (rate,) = kept("rate", one)
+        backbone = at_rate(rate)
 
         def each() -> dict[str, float]:
             return fine(
@@ -83,4 +98,4 @@ def borne(study: Study, name: str, memory: BitErrors) -> Borne:
 
         found = kept("rates", each)
         rates = kept("rates confirmed", sure)
-    return Borne(rate, rates, data_types(backbone, INT8))
+    return Borne(backbone, rate, rates, data_types(backbone, INT8))

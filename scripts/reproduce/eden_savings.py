@@ -24,7 +24,7 @@ def savings(
     notes: list[str],
 ) -> list[Claim]:
     """DRAM energy of an input on every module, at the voltages that the network bears on chips."""
-    curves, backbone, test = study.curves, study.networks[name], study.data.test
+    curves, backbone, test = study.curves, found.backbone, study.data.test
     rows = {module: saved(backbone, dram, found, curve) for module, curve in curves.items()}
     quiet = replace(dram, standby_w=0.0)
     notes += [

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from penstock.backbones import Backbone, Data, Images, load
-from penstock.hardware import Dram, build_machine, plausible_ranges
+from penstock.backbones import Backbone, Data, Images, Setting, load
+from penstock.hardware import Dram, Machine, build_machine, plausible_ranges, with_own_norms
 from penstock.hardware.judging import judge
 from penstock.hardware.voltage import Curve, read_curves
 from penstock.scripts.reproduce.eden_energy import INT8
@@ -16,6 +16,8 @@ FLOAT = {"bits": 32}
 LOSS = 0.005
 """Of accuracy, that may be lost where rates are chosen: half a point, so that it is a point at most
 elsewhere, where what was chosen is not better by chance."""
+CALIBRATED_ON = 512
+"""Training images on which statistics are measured, for each machine and rate."""
 CHIPS = (0, 1, 2, 3)
 """That networks are judged on; on the first, one was boosted."""
 PLAIN, PROTECTED, BOOSTED = "plain", "protected", "protected and boosted"
@@ -101,6 +103,12 @@ def corrected(study: Study, backbone: Backbone) -> Dram:
     """The memory with the plausible ranges of a network."""
     images = study.data.train.pixels[:256] / 255
     return replace(study.dram, plausible=plausible_ranges(backbone, images, [FLOAT, INT8]))
+
+
+def at(study: Study, name: str, machine: Machine, setting: Setting) -> Backbone:
+    """A network as it is used on a machine: with statistics of normalisation measured there."""
+    images = study.data.train.pixels[:CALIBRATED_ON] / 255
+    return with_own_norms(study.networks[name], machine, setting, images)
 
 
 def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:
