@@ -334,14 +334,15 @@ def study(arguments: Arguments) -> str:
     ]
     before, after = PAPER[arguments.task]
     said = [
-        f"\nNearest to the paper's {before:g} % without and {after:g} % with training (clean, 0 dB, "
-        "and votes), in points as the crow flies:\n"
+        f"\nNearest to the paper's {before:g} % (clean, 0 dB) and {after:g} % (votes), in points as "
+        "the crow flies:\n"
     ]
     for epochs, choices in far.items():
         nearest = min(choices, key=lambda choice: choices[choice])
         site, power, width, _ = nearest.strip("| ").split(" | ")
         said.append(
-            f"- of {epochs} epochs: site {site}, power {power}, width {width}, "
+            f"- {'whole recipe' if epochs == 'all' else f'{epochs} epochs'}: site {site}, power "
+            f"{power}, width {width}, "
             f"{choices[nearest]:.0f} points away"
         )
     return "\n".join([*head, *lines, *said]) + "\n"
