@@ -334,8 +334,8 @@ def study(arguments: Arguments) -> str:
     ]
     before, after = PAPER[arguments.task]
     said = [
-        f"\nNearest to the paper's {before:g} % (clean, 0 dB) and {after:g} % (votes), in points as "
-        "the crow flies:\n"
+        f"\nNearest to the paper's {before:g} % (clean, 0 dB) and {after:g} % (votes), in points "
+        "as the crow flies:\n"
     ]
     for epochs, choices in far.items():
         nearest = min(choices, key=lambda choice: choices[choice])
