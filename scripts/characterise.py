@@ -94,13 +94,13 @@ def run(arguments: Arguments) -> None:
     if not arguments.own_chip:
         memory = replace(memory, chip=None)
 
-    def target(some: Images) -> float:
-        if arguments.least is not None:
-            return arguments.least / 100
-        return judge(backbone, some, memory, setting).accuracy - arguments.points / 100
+    def clean_and_target(some: Images) -> tuple[float, float]:
+        clean = judge(backbone, some, memory, setting).accuracy
+        points, least = arguments.points, arguments.least
+        return clean, clean - points / 100 if least is None else least / 100
 
     with tqdm(desc="characterise", unit="run") as bar:
-        clean, least = judge(backbone, images, memory, setting).accuracy, target(images)
+        clean, least = clean_and_target(images)
         rate = coarse(backbone, images, memory, least, setting, seeds=seeds, progress=bar.update)
         rates = {}
         if arguments.fine:
@@ -111,8 +111,9 @@ def run(arguments: Arguments) -> None:
                 progress=bar.update,
             )
             others = data.validation.take(range(n, 2 * n))
+            _, least_of_others = clean_and_target(others)
             rates = confirmed(
-                *(backbone, others, memory, target(others), rates, rate, setting),
+                *(backbone, others, memory, least_of_others, rates, rate, setting),
                 seeds=seeds,
                 progress=bar.update,
             )

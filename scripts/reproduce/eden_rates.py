@@ -1,5 +1,6 @@
 """The bit error rates that a network bears, for eden.py."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tqdm import tqdm
@@ -33,9 +34,15 @@ def two_points(study: Study, name: str, dram: Dram, chip: int | None = None) -> 
 
 
 def searched(
-    study: Study, name: str, what: str, memory: BitErrors, target: float, setting: Setting
+    study: Study,
+    name: str,
+    what: str,
+    memory: BitErrors,
+    target: float,
+    setting: Setting,
+    seeds: Sequence[int] | None = None,
 ) -> float:
-    """The highest rate of everything, in all draws of errors, with statistics of each rate."""
+    """The highest rate of everything, in draws of errors, all if None; with norms of each rate."""
 
     def at_rate(rate: float) -> Backbone:
         return at(study, name, memory, {**setting, "bit_error_rate": rate})
@@ -44,7 +51,7 @@ def searched(
         with tqdm(desc=f"{name}: {what}", unit="run") as bar:
             rate = coarse(
                 *(study.networks[name], study.chosen_on, memory, target, setting),
-                seeds=study.seeds,
+                seeds=study.seeds if seeds is None else seeds,
                 at_rate=at_rate,
                 progress=bar.update,
             )
@@ -62,24 +69,10 @@ def borne(study: Study, name: str, memory: BitErrors) -> Borne:
     most = max(max(curve.rates) for curve in study.curves.values())
     images = study.chosen_on
     target = right(original, images, INT8) - LOSS
+    rate = searched(study, name, "rate", memory, target, INT8, seeds)
+    backbone = at(study, name, memory, {**INT8, "bit_error_rate": rate})
     with tqdm(desc=f"characterise {name}", unit="run") as bar:
         step = bar.update
-
-        def at_rate(rate: float) -> Backbone:
-            return at(study, name, memory, {**INT8, "bit_error_rate": rate})
-
-        def one() -> list[float]:
-            return [
-                coarse(
-                    *(study.networks[name], images, memory, target, INT8),
-                    seeds=seeds,
-                    at_rate=at_rate,
-                    progress=step,
-                )
-            ]
-
-        (rate,) = kept("rate", one)
-        backbone = at_rate(rate)
 
         def each() -> dict[str, float]:
             return fine(

@@ -81,7 +81,9 @@ def studied(arguments: Arguments, data: Data, fit: int) -> Study:
     assert isinstance(preset, Dram)
     dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
     chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
-    choices = repr((n, arguments.seeds, LOSS, CHIPS, sorted(curves.items()))).encode()
+    choices = repr(
+        (n, arguments.seeds, LOSS, CALIBRATED_ON, CHIPS, sorted(curves.items()))
+    ).encode()
 
     def kept(file: Path) -> Kept:
         of_all = choices + files[PLAIN].read_bytes() + file.read_bytes()

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from math import dist, log10
+from math import log10
 from pathlib import Path
 from typing import Literal
 
@@ -40,10 +40,8 @@ from penstock.hardware import Analog, Exposure, Machine, build_machine, passes, 
 from penstock.hardware.analog import Site
 from penstock.hardware.disturbance import power
 from penstock.scripts.guard import guarded
+from penstock.scripts.reproduce.noisy_page import VOTES, Task, page, percent
 from penstock.scripts.results import FOLDER, Claim, write_claims
-
-VOTES = 11
-"""Passes that vote; the paper does not say how many."""
 
 RAMP = Exposure("snr_db", start=20.0, stop=0.0, until=0.4)
 """The schedule of the noise: [estimate], the paper does not give one."""
@@ -52,15 +50,6 @@ FIRST_BIAS = -1.0
 """Of every normalisation, as a fit begins. Noise follows the mean power of a layer: what few
 outputs say loudly stands above it. [measured] On validation images of MNIST, short fits of seed 0:
 87 % from -1 and 83 % from 0 and -2, one pass at 0 dB; 98.0, 97.0 and 96.7 % with 11 votes."""
-
-SEEN = {
-    "mnist": "\nThe first two choices (a gradient that knows of the noise, and how many channels) "
-    "were made on 2000 to 4000 test images, all later ones on validation images.\n",
-    "cifar10": "",
-}
-"""What was chosen on images that it is judged on."""
-
-Task = Literal["mnist", "cifar10"]
 
 FITTINGS = {
     "mnist": Fitting(
@@ -86,10 +75,6 @@ FITTINGS = {
 
 CHANNELS: dict[Task, tuple[int, ...]] = {"mnist": (48, 256), "cifar10": (32, 128, 256)}
 """Of the stages at width 1: [estimate]."""
-
-
-PAPER: dict[Task, tuple[float, float]] = {"mnist": (21.1, 99.5), "cifar10": (29.9, 89.1)}
-"""% right at 0 dB without and with training, Qin and Vucinic."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +108,8 @@ def main() -> None:
         print(json.dumps(percent(hits), indent=2))
     if arguments == Arguments(arguments.task, arguments.data, arguments.seeds):
         write_claims(f"noisy_{arguments.task}", claims(arguments, tables))
-        text = notes([hits for hits, _ in tables]) + SEEN[arguments.task] + study(arguments)
+        others = f"{arguments.task}-*-{recipe_digest(arguments.task)}/right-*-0.safetensors"
+        text = page(arguments.task, [hits for hits, _ in tables], arguments.out.glob(others))
         (FOLDER / f"noisy_{arguments.task}.md").write_text(text)
 
 
@@ -236,11 +222,6 @@ def worst_off_db(backbone: Backbone, machine: Analog, data: Data, seed: int) -> 
     return max(abs(10 * log10(signal / noise)) for signal, noise in powers.values())
 
 
-def percent(found: Mapping[str, Tensor]) -> dict[str, float]:
-    """Of images that are right."""
-    return {name: 100 * hits.double().mean().item() for name, hits in found.items()}
-
-
 def claims(arguments: Arguments, tables: Sequence[Table]) -> list[Claim]:
     """Means over seeds against the targets."""
 
@@ -288,64 +269,6 @@ def claims(arguments: Arguments, tables: Sequence[Table]) -> list[Claim]:
         text = f"% right at 0 dB, trained with noise, {VOTES} votes"
         found.append(claim(text, voted.mean().item(), 99.0, ""))
     return found
-
-
-def notes(tables: Sequence[Mapping[str, Tensor]]) -> str:
-    """Means over seeds of everything that was looked at, with the lowest and the highest."""
-    lines = ["| trained | run | % right | of seeds |", "|---|---|---|---|"]
-    for name in sorted(tables[0]):
-        shares = [percent(table)[name] for table in tables]
-        trained, how = name.split(", ", 1)
-        mean = sum(shares) / len(shares)
-        lines.append(f"| {trained} | {how} | {mean:.2f} | {min(shares):.2f} to {max(shares):.2f} |")
-    voted, averaged = (
-        100 * torch.stack([table[name].double().mean() for table in tables]).mean().item()
-        for name in (f"noisy, 0 dB, {VOTES} soft votes", f"clean, 0 dB, mean of {VOTES} reads")
-    )
-    lines.append(
-        f"\nVotes run the whole network {VOTES} times. The mean of {VOTES} reads reads every "
-        f"product as often and goes on with one number: {10 * log10(VOTES):.1f} dB, at the same "
-        "energy of the arrays and without training. That is the control of votes at equal reads: "
-        f"{averaged:.1f} % against {voted:.1f} %."
-    )
-    return "\n".join(lines) + "\n"
-
-
-def study(arguments: Arguments) -> str:
-    """One row for each other choice that was looked at: seed 0, test images."""
-    lines: list[str] = []
-    far: dict[str, dict[str, float]] = {}  # epochs -> choice -> points
-    tables = f"{arguments.task}-*-{recipe_digest(arguments.task)}/right-*-0.safetensors"
-    for path in sorted(arguments.out.glob(tables)):
-        _, width, epochs, _ = path.parent.name.split("-")
-        _, site, power, _ = path.stem.split("-")
-        share = percent(read_tensors(path)[0])
-        choice = f"| {site} | {power} | {width} | {epochs} |"
-        ends = share["clean, 0 dB"], share[f"noisy, 0 dB, {VOTES} soft votes"]
-        far.setdefault(epochs, {})[choice] = dist(ends, PAPER[arguments.task])
-        lines.append(
-            f"{choice} {share['clean, no noise']:.1f} | {ends[0]:.1f} | "
-            f"{share['noisy, 0 dB']:.1f} | {ends[1]:.1f} |"
-        )
-    head = [
-        f"\nSites, powers, widths and epochs, seed 0, % right; votes: {VOTES} soft:\n",
-        "| site | power | width | epochs | clean, no noise | clean, 0 dB | noisy, 0 dB | votes |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    before, after = PAPER[arguments.task]
-    said = [
-        f"\nNearest to the paper's {before:g} % (clean, 0 dB) and {after:g} % (votes), in points "
-        "as the crow flies:\n"
-    ]
-    for epochs, choices in far.items():
-        nearest = min(choices, key=lambda choice: choices[choice])
-        site, power, width, _ = nearest.strip("| ").split(" | ")
-        said.append(
-            f"- {'whole recipe' if epochs == 'all' else f'{epochs} epochs'}: site {site}, power "
-            f"{power}, width {width}, "
-            f"{choices[nearest]:.0f} points away"
-        )
-    return "\n".join([*head, *lines, *said]) + "\n"
 
 
 if __name__ == "__main__":
