@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from torch import Tensor
+
 from penstock.backbones import Backbone, Data, Images, Setting, load
 from penstock.hardware import Dram, Machine, build_machine, plausible_ranges, with_own_norms
 from penstock.hardware.judging import judge
@@ -16,8 +18,6 @@ FLOAT = {"bits": 32}
 LOSS = 0.005
 """Of accuracy, that may be lost where rates are chosen: half a point, so that it is a point at most
 elsewhere, where what was chosen is not better by chance."""
-CALIBRATED_ON = 512
-"""Training images on which statistics are measured, for each machine and rate."""
 CHIPS = (0, 1, 2, 3)
 """That networks are judged on; on the first, one was boosted."""
 PLAIN, PROTECTED, BOOSTED = "plain", "protected", "protected and boosted"
@@ -45,6 +45,8 @@ class Arguments:
     """Where boost.py left its networks."""
     images: int = 1500
     """Validation images to characterise with."""
+    calibrated_on: int = 512
+    """Training images on which statistics of normalisation are measured, at each rate."""
     fits: tuple[int, ...] = (0, 1, 2)
     """Seeds that boost.py was given."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -63,6 +65,8 @@ class Study:
     data: Data
     chosen_on: Images
     confirmed_on: Images
+    calibrated_on: Tensor
+    """Training images, floats in [0, 1]."""
     seeds: tuple[int, ...]
     kept: Mapping[str, Kept]
     """What took long, by network."""
@@ -82,7 +86,7 @@ def studied(arguments: Arguments, data: Data, fit: int) -> Study:
     dram = replace(preset, chip=None, plausible={}, curve=source, module=next(iter(curves)))
     chosen_on, confirmed_on = (data.validation.take(range(i, i + n)) for i in (0, n))
     choices = repr(
-        (n, arguments.seeds, LOSS, CALIBRATED_ON, CHIPS, sorted(curves.items()))
+        (n, arguments.seeds, LOSS, arguments.calibrated_on, CHIPS, sorted(curves.items()))
     ).encode()
 
     def kept(file: Path) -> Kept:
@@ -96,6 +100,7 @@ def studied(arguments: Arguments, data: Data, fit: int) -> Study:
         data=data,
         chosen_on=chosen_on,
         confirmed_on=confirmed_on,
+        calibrated_on=data.train.pixels[: arguments.calibrated_on] / 255,
         seeds=arguments.seeds,
         kept={name: kept(file) for name, file in files.items()},
     )
@@ -109,8 +114,7 @@ def corrected(study: Study, backbone: Backbone) -> Dram:
 
 def at(study: Study, name: str, machine: Machine, setting: Setting) -> Backbone:
     """A network as it is used on a machine: with statistics of normalisation measured there."""
-    images = study.data.train.pixels[:CALIBRATED_ON] / 255
-    return with_own_norms(study.networks[name], machine, setting, images)
+    return with_own_norms(study.networks[name], machine, setting, study.calibrated_on)
 
 
 def right(backbone: Backbone, images: Images, setting: Mapping[str, float]) -> float:

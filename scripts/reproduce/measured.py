@@ -26,6 +26,7 @@ from penstock.agents.evaluation import interval
 from penstock.agents.network import read_network
 from penstock.agents.play import play
 from penstock.agents.policy import Policy
+from penstock.agents.scene import Scene
 from penstock.backbones import Backbone, InputError, Setting, run_exactly
 from penstock.backbones.prepared import prepare
 from penstock.backbones.training import accuracies
@@ -39,6 +40,8 @@ from penstock.scripts.results import FOLDER, Claim, write_claims
 
 Way = Callable[[Tensor], Tensor]
 """Images [n, C, H, W] -> logits [n, classes]."""
+EAGER = "eager"
+"""The full network block by block, as its code says."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Arguments:
     """Time policies that learned on measured machines."""
 
     runs: Positional[tuple[Path, ...]]
-    """Folders that `penstock train` made, one for each batch."""
+    """Folders that `penstock train` made, of any batches and seeds."""
     data: str
     """Folder with train.parquet and test.parquet, or the data set's name on the hub."""
     loss: float = 0.5
@@ -63,61 +66,33 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one run was measured at."""
+class Player:
+    """A policy that learned on a measured machine, and what is chosen and predicted for it."""
 
-    batch: int
     seed: int
-    machine: str
-    off: float
-    """Sum of the table beside the whole network, in % of it."""
-    lost: float
-    """Points that the policy loses on test images."""
-    interval: tuple[float, float]
-    ratios: Mapping[str, float]
-    """Way to run the full network -> times as fast."""
-    line: str
-    """The figures behind them."""
+    machine: Measured
+    scene: Scene
+    price: float
+    deployed: Deployed
+    predicted_s: float
+    """Seconds of an image, by the table."""
 
 
 def main() -> None:
     """Open, time, write down."""
     arguments = tyro.cli(Arguments)
-    judged = [judge(run, arguments) for run in arguments.runs]
-    batches = sorted({each.batch for each in judged})
-    claims = [claim for n in batches for claim in conclude([j for j in judged if j.batch == n])]
+    players = [player(run, arguments) for run in arguments.runs]
+    claims, lines = [], []
+    for n in sorted({each.machine.batch for each in players}):
+        found, said = judge([each for each in players if each.machine.batch == n], arguments)
+        claims += found
+        lines += said
     write_claims("measured", claims)
-    (FOLDER / "measured.md").write_text("\n".join(each.line for each in judged) + "\n")
+    (FOLDER / "measured.md").write_text("\n".join(lines) + "\n")
 
 
-def conclude(judged: Sequence[Judged]) -> list[Claim]:
-    """Claims about the runs of one batch: means over seeds, which share images and table."""
-    n, where, seeds = judged[0].batch, judged[0].machine, [each.seed for each in judged]
-    ends = mean(each.interval[0] for each in judged), mean(each.interval[1] for each in judged)
-    text = "sum of the table beside the whole network, % apart, batch of"
-    off = 10 if n == 1 else 15
-    claims = [
-        Claim(f"{text} {n}", judged[0].off, off, "<=", "whole network, prepared", [], where),
-        Claim(
-            f"points lost against the full network, batch of {n}",
-            mean(each.lost for each in judged),
-            1.0,
-            "<=",
-            "full network",
-            seeds,
-            where,
-            ends,
-        ),
-    ]
-    for name in judged[0].ratios:
-        text = f"times as fast as the full network, {name}, batch of {n}"
-        ratio = mean(each.ratios[name] for each in judged)
-        claims.append(Claim(text, ratio, 1.6, ">=", f"full network, {name}", seeds, where))
-    return claims
-
-
-def judge(run: Path, arguments: Arguments) -> Judged:
-    """Time a policy beside the full network, and count what it gets wrong."""
+def player(run: Path, arguments: Arguments) -> Player:
+    """Open a run, and find its price on validation images."""
     policy, scene, _, seed = open_scene(str(run), arguments.data, None)
     assert policy is not None
     machine = scene.machine
@@ -126,44 +101,87 @@ def judge(run: Path, arguments: Arguments) -> Judged:
             f"{run} should have learned on a Measured machine, got {type(machine).__name__}; "
             "train it as docs/profile.md says"
         )
-    n, table = machine.batch, json.loads(Path(machine.table).read_text())
     validation = scene.lanes("validation", learned=True, seed=seed)
     whole = accuracies(scene.backbone, scene.data.validation)[scene.backbone.depth - 1]
     price = highest_price(policy, validation, whole - arguments.loss / 100)
-    test, labels = scene.lanes("test", learned=True, seed=seed), scene.data.test.labels
-    predicted_s = play(policy, test, price=price).mean("latency_s")
-    deployed = Deployed(test, read_network(run / "policy.safetensors"), price=price)
-    ways = full_networks(scene.backbone, test.prices.settings[-1], compiled=arguments.compiled)
-    ways["deployed"] = lambda images: deployed(images).logits
+    test = scene.lanes("test", learned=True, seed=seed)
+    return Player(
+        seed=seed,
+        machine=machine,
+        scene=scene,
+        price=price,
+        deployed=Deployed(test, read_network(run / "policy.safetensors"), price=price),
+        predicted_s=play(policy, test, price=price).mean("latency_s"),
+    )
 
-    images = (scene.data.test.pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+
+def judge(players: Sequence[Player], arguments: Arguments) -> tuple[list[Claim], list[str]]:
+    """Time policies of one batch beside the full network, and count what they get wrong."""
+    scene, machine = players[0].scene, players[0].machine
+    n, table = machine.batch, json.loads(Path(machine.table).read_text())
+    setting = scene.lanes("test", learned=True).prices.settings[-1]
+    full = full_networks(scene.backbone, setting, compiled=arguments.compiled)
+    policies = {f"policy {each.seed}": answering(each.deployed) for each in players}
+
+    data = scene.data.test
+    images = (data.pixels.float() / 255).contiguous(memory_format=torch.channels_last)
     rng = torch.Generator().manual_seed(arguments.seed)
     timed = images[torch.randperm(len(images), generator=rng)[: arguments.images // n * n]]
     with pinned(table["threads"]), torch.inference_mode():
         right = {
-            name: torch.cat([ways[name](x) for x in tqdm(torch.split(images, n), desc=name)])
+            name: torch.cat([way(x) for x in tqdm(torch.split(images, n), desc=name)])
             .argmax(dim=1)
-            .eq(labels)
+            .eq(data.labels)
             .double()
-            for name in ("eager", "deployed")
+            for name, way in {EAGER: full[EAGER], **policies}.items()
         }
-        seconds = race(ways, torch.split(timed, n), arguments.rounds)
-    lost = 100 * (right["eager"] - right["deployed"])
-
-    each = ", ".join(f"{name} {1e3 * s / len(timed):.3f} ms" for name, s in seconds.items())
+        seconds = race({**full, **policies}, torch.split(timed, n), arguments.rounds)
+    lost = [100 * (right[EAGER] - right[name]) for name in policies]
+    ends = [interval(each.numpy()) for each in lost]  # seeds share images: as sure as one
+    where, seeds = f"{table['cpu']}, {table['threads']} threads", [each.seed for each in players]
+    claims = [
+        Claim(
+            f"sum of the table beside the whole network, % apart, batch of {n}",
+            100 * abs(table["whole"][str(n)]["sum_over_whole"] - 1),
+            10 if n == 1 else 15,
+            "<=",
+            "whole network, prepared",
+            [],
+            where,
+        ),
+        Claim(
+            f"points lost against the full network, batch of {n}",
+            mean(float(each.mean()) for each in lost),
+            1.0,
+            "<=",
+            "full network",
+            seeds,
+            where,
+            (mean(low for low, _ in ends), mean(high for _, high in ends)),
+        ),
+    ]
+    for name in full:
+        text = f"times as fast as the full network, {name}, batch of {n}"
+        ratio = mean(seconds[name] / seconds[policy] for policy in policies)
+        claims.append(Claim(text, ratio, 1.6, ">=", f"full network, {name}", seeds, where))
+    each_ms = {name: 1e3 * s / len(timed) for name, s in seconds.items()}
     share = {name: f"{100 * float(each.mean()):.2f} %" for name, each in right.items()}
-    return Judged(
-        batch=n,
-        seed=seed,
-        machine=f"{table['cpu']}, {table['threads']} threads",
-        off=100 * abs(table["whole"][str(n)]["sum_over_whole"] - 1),
-        lost=float(lost.mean()),
-        interval=interval(lost.numpy()),
-        ratios={name: s / seconds["deployed"] for name, s in seconds.items() if name != "deployed"},
-        line=f"- Batch of {n}, seed {seed}, seconds of one image: {each}. The table predicted "
-        f"{1e3 * predicted_s:.3f} ms for the policy (price {price:.3g}). Right answers: "
-        f"{share['deployed']}, full network {share['eager']}.",
-    )
+    lines = [
+        f"- Batch of {n}, full network, milliseconds of one image: "
+        + ", ".join(f"{name} {each_ms[name]:.3f}" for name in full)
+        + f". Right answers: {share[EAGER]}.",
+        *(
+            f"- Batch of {n}, {name}: {each_ms[name]:.3f} ms, by the table "
+            f"{1e3 * each.predicted_s:.3f} (price {each.price:.3g}). Right answers: {share[name]}."
+            for name, each in zip(policies, players, strict=True)
+        ),
+    ]
+    return claims, lines
+
+
+def answering(deployed: Deployed) -> Way:
+    """A deployed policy as a way to run the network."""
+    return lambda images: deployed(images).logits
 
 
 def highest_price(policy: Policy, lanes: Lanes, accuracy: float) -> float:
@@ -197,9 +215,10 @@ def full_networks(backbone: Backbone, setting: Setting, *, compiled: bool) -> di
             images = block(images)
         return images
 
-    ways: dict[str, Way] = {"eager": eager, "prepared": prepared}
+    ways: dict[str, Way] = {EAGER: eager, "prepared": prepared}
     if compiled:
         ways["torch.compile"] = torch.compile(eager, dynamic=False)
+        ways["prepared, torch.compile"] = torch.compile(prepared, dynamic=False)
     return ways
 
 

@@ -1,26 +1,26 @@
 """EDEN's scripts from images to record, on a small network that learns nothing."""
 
 import json
-import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
 from PIL import Image
 from pyarrow import parquet
 
-SCRIPTS = Path(__file__).parents[2] / "scripts" / "reproduce"
+from penstock.scripts.reproduce import boost, eden
 
 
-def run(name: str, *options: str, folder: Path) -> None:
-    command = [sys.executable, str(SCRIPTS / name), *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_networks_are_boosted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(script: ModuleType, *options: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(script.__file__), *options])
+        script.main()
 
-
-def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     rng, data = np.random.default_rng(0), tmp_path / "data"
     (data / "cifar10").mkdir(parents=True)
     for name, count in (("train", 170), ("test", 20)):
@@ -37,12 +37,13 @@ def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
         "B1,1.0,B,50\nB1,1.1,B,1\nB1,1.2,B,0\nB1,1.35,B,0\nA1,1.0,A,0\n"
     )
     small = ("--data", "data/cifar10", "--depth", "8", "--epochs", "1")
-    run("boost.py", *small, folder=tmp_path)
-    run("boost.py", *small, "--errors", "no", folder=tmp_path)
-    run("boost.py", *small, "--protected", "no", folder=tmp_path)
-    run("boost.py", *small, "--chip", "0", folder=tmp_path)
-    options = ("--data", "data", "--images", "5", "--fits", "0", "--seeds", "0")
-    run("eden.py", *options, folder=tmp_path)
+    run(boost, *small)
+    run(boost, *small, "--errors", "no")
+    run(boost, *small, "--protected", "no")
+    run(boost, *small, "--chip", "0")
+    few = ("--images", "5", "--calibrated-on", "5")
+    options = ("--data", "data", *few, "--fits", "0", "--seeds", "0")
+    run(eden, *options)
     claims = json.loads((tmp_path / "docs" / "results" / "eden.json").read_text())
     assert len(claims) == 17 and all(np.isfinite(claim["figure"]) for claim in claims)
     notes = (tmp_path / "docs" / "results" / "eden.md").read_text()
@@ -54,7 +55,7 @@ def test_networks_are_boosted_and_compared(tmp_path: Path) -> None:
     next(kept.glob("eden-*/on-chips*.json")).unlink()
     for rate in kept.glob("eden-*/rate-two-points.json"):
         rate.write_text("[0.5]")
-    run("eden.py", *options, folder=tmp_path)
+    run(eden, *options)
     again = (tmp_path / "docs" / "results" / "eden.md").read_text()
     assert again.splitlines()[-4:] == notes.splitlines()[-4:]
     assert "plain, bears 5.0e-01 at 8 bits" in again
