@@ -1,7 +1,6 @@
 """The bit error rates that a network bears, for eden.py."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -24,13 +23,6 @@ def floats(study: Study, with_ranges: Dram) -> tuple[list[Claim], list[str]]:
     text = "tolerable bit error rate of float32 with correction, as a multiple"
     claim = Claim(text, with_it / least, 100, ">=", "no correction", study.seeds, "dram")
     return [claim], [f"float32 bears {without:.1e} without correction, {with_it:.1e} with it."]
-
-
-def two_points(study: Study, name: str, dram: Dram, chip: int | None = None) -> float:
-    """At which a network is two points below the plain one without errors, on any chip or one."""
-    target = right(study.networks[PLAIN], study.chosen_on, INT8) - 0.02
-    what = "rate, two points" if chip is None else f"rate, two points, chip {chip}"
-    return searched(study, name, what, replace(dram.at_rate(0.0), chip=chip), target, INT8)
 
 
 def searched(

@@ -53,9 +53,9 @@ def test_networks_are_boosted_and_compared(tmp_path: Path, monkeypatch: pytest.M
     kept = tmp_path / "runs" / "boost"
     assert len(list(kept.glob("eden-*"))) == 7
     next(kept.glob("eden-*/on-chips*.json")).unlink()
-    for rate in kept.glob("eden-*/rate-two-points.json"):
+    for rate in kept.glob("eden-*/rate-of-float32.json"):
         rate.write_text("[0.5]")
     run(eden, *options)
     again = (tmp_path / "docs" / "results" / "eden.md").read_text()
     assert again.splitlines()[-4:] == notes.splitlines()[-4:]
-    assert "plain, bears 5.0e-01 at 8 bits" in again
+    assert "float32 bears 5.0e-01 without correction" in again
