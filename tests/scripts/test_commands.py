@@ -65,11 +65,11 @@ def test_results_are_drawn_from_what_was_written(
     monkeypatch.chdir(folder)
     claims = [
         Claim("points above", 1.5, 1.0, ">=", "hull", [0], "edge", (0.5, 2.5)),
-        Claim("seconds", 3.0, 2.0, "<=", "none", [0], "cpu"),
+        Claim("seconds", 3.0, 2.0, "<=", "none", [0], "cpu", (2.5, 3.5)),
     ]
     write_claims("topic", claims)
     page = draw()
-    assert "| points above | 1.5 | >= 1 | yes | hull | 0.5 to 2.5 | 0 | edge |" in page
+    assert "| points above | 1.5 | >= 1 | yes, within chance | hull | 0.5 to 2.5 | 0 | edge |" in page
     assert "| seconds | 3 | <= 2 | **no** |" in page
 
 
