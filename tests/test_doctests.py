@@ -6,9 +6,8 @@ import pkgutil
 
 import pytest
 
-PACKAGES = [
-    f"penstock.{folder}" for folder in ("backbones", "hardware", "envs", "agents", "scripts")
-]
+FOLDERS = ("backbones", "hardware", "envs", "agents", "scripts", "scripts.reproduce")
+PACKAGES = [f"penstock.{folder}" for folder in FOLDERS]
 MODULES = [
     f"{package}.{module.name}"
     for package in PACKAGES

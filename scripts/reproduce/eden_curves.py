@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from penstock.backbones import Backbone, Images, Setting
@@ -27,15 +28,18 @@ def crossing(right: Array, target: float, rates: Array) -> float:
     """The rate at which accuracy falls below a target, between two rates on a logarithmic scale.
 
     Args:
-        right: share of right answers at each rate, [R]; where one is above that before, it counts
-            as no better.
+        right: share of right answers at each rate, [R]; where they rise by chance, the nearest that
+            fall are taken instead (isotonic regression).
         target: share of right answers.
         rates: bit error rates, ascending, [R].
 
-    >>> round(crossing(np.array([0.9, 0.8, 0.85]), 0.85, np.array([1e-4, 1e-3, 1e-2])), 6)
+    >>> rates = np.array([1e-4, 1e-3, 1e-2, 1e-1])
+    >>> round(crossing(np.array([0.9, 0.8, 0.6, 0.5]), 0.85, rates), 6)
+    0.000316
+    >>> round(crossing(np.array([0.9, 0.78, 0.82, 0.7]), 0.85, rates), 6)
     0.000316
     """
-    falling = np.minimum.accumulate(right)
+    falling = isotonic_regression(right, increasing=False).x
     return float(np.exp(np.interp(-target, -falling, np.log(rates))))
 
 

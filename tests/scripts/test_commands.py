@@ -69,7 +69,9 @@ def test_results_are_drawn_from_what_was_written(
     ]
     write_claims("topic", claims)
     page = draw()
-    assert "| points above | 1.5 | >= 1 | yes, within chance | hull | 0.5 to 2.5 | 0 | edge |" in page
+    assert (
+        "| points above | 1.5 | >= 1 | yes, within chance | hull | 0.5 to 2.5 | 0 | edge |" in page
+    )
     assert "| seconds | 3 | <= 2 | **no** |" in page
 
 
