@@ -1,5 +1,6 @@
 """Policies that need no learning: chance, and confidence thresholds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.agents.policy import Actions
 from penstock.agents.statics import Array, Statics, uniform_settings
+from penstock.backbones import EXIT
 from penstock.envs import Lanes
 from penstock.hardware import RESOURCES
 
@@ -17,13 +19,14 @@ class Random:
     """Each knob at one end with a probability, else anywhere: what looking at inputs must beat.
 
     Args:
-        sizes: how many choices each knob has.
+        orders: the choices of each knob, the cheapest first.
         tilt: from -1 to 1: the probability of the dearest choice, or, negative, the cheapest.
         seed: of the draws.
     """
 
-    def __init__(self, sizes: tuple[int, ...], tilt: float, seed: int = 0) -> None:
-        self.sizes, self.tilt = sizes, tilt
+    def __init__(self, orders: Sequence[Sequence[int]], tilt: float, seed: int = 0) -> None:
+        self.sizes, self.tilt = tuple(map(len, orders)), tilt
+        self.end = np.array([order[-1 if tilt > 0 else 0] for order in orders])
         self.rng = np.random.default_rng(seed)
 
     def predict(
@@ -37,8 +40,7 @@ class Random:
         n = len(observation)
         chance = self.rng.integers(0, self.sizes, (n, len(self.sizes)))
         tilted = self.rng.random(chance.shape) < abs(self.tilt)
-        end = np.array(self.sizes) - 1 if self.tilt > 0 else 0
-        return np.where(tilted, end, chance), state
+        return np.where(tilted, self.end, chance), state
 
 
 @final
@@ -72,9 +74,9 @@ class Thresholds:
         return actions, state
 
 
-def sizes(lanes: Lanes) -> tuple[int, ...]:
-    """How many choices each knob has."""
-    return tuple(len(knob.choices) for knob in lanes.knobs)
+def orders(lanes: Lanes) -> list[list[int]]:
+    """The choices of each knob, the cheapest first: answering before going on."""
+    return [list(range(len(EXIT.choices))), *lanes.prices.orders]
 
 
 def thresholds(lanes: Lanes, statics: Statics, budget: float, resource: str) -> Thresholds | None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penstock.agents.baselines import Random, sizes, thresholds
+from penstock.agents.baselines import Random, orders, thresholds
 from penstock.agents.bounds import front, hull, oracle
 from penstock.agents.plans import find_plans
 from penstock.agents.play import Played, find_price, play
@@ -288,8 +288,8 @@ def _random(
     low, high = -1.0, 1.0
     for _ in range(9):
         middle = (low + high) / 2
-        spent = play(Random(sizes(validation), middle, seed), validation).mean(resource)
+        spent = play(Random(orders(validation), middle, seed), validation).mean(resource)
         low, high = (middle, high) if spent <= matched else (low, middle)
     test = scene.lanes("test", learned=False, seed=seed)
-    played = play(Random(sizes(test), low, seed), test, progress=progress)
+    played = play(Random(orders(test), low, seed), test, progress=progress)
     return _judged(RANDOM, played, test.knobs)

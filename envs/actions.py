@@ -52,7 +52,7 @@ def offered_knobs(
 def legal(actions: Tensor, allowed: Tensor, sizes: Sequence[int]) -> Tensor:
     """Actions with each choice that is not allowed replaced, [N, K].
 
-    The next cheaper choice that is allowed takes its place, or else the next dearer one.
+    The nearest choice before it that is allowed takes its place, or else the nearest behind.
 
     Args:
         actions: an index per knob, [N, K]; out of range means the nearest end.
@@ -67,7 +67,7 @@ def legal(actions: Tensor, allowed: Tensor, sizes: Sequence[int]) -> Tensor:
     for k, size in enumerate(sizes):
         wanted = actions[:, k].clamp(0, size - 1).unsqueeze(1)
         choice = torch.arange(size)
-        # Cheaper ones first, then dearer ones, the nearest of each first.
+        # Those before first, then those behind, the nearest of each first.
         distance = torch.where(choice <= wanted, wanted - choice, size + choice)
         never = torch.iinfo(torch.int64).max
         distance = torch.where(allowed[:, start : start + size], distance, never)

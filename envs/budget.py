@@ -116,6 +116,8 @@ class Prices:
                 cost[d, m] = machine.price(block, taken, self.shapes[d]).rows() + after
         grid = cost.view(depth, *sizes, len(RESOURCES))
         orders = [_by_price(grid, axis) for axis in range(1, len(sizes) + 1)]
+        self.orders = [order.tolist() for order in orders]
+        """Of each knob the choices, from the lowest price to the highest."""
         ranks = [order.argsort() for order in orders]
         masks = torch.zeros(depth, len(self.settings), sum(sizes), dtype=torch.bool)
         volumes = torch.zeros(depth, len(self.settings), dtype=torch.int64)

@@ -31,7 +31,7 @@ class Lanes:
 
     An action is an index per knob, [N, K]: first `exit` (0 answers with the head that was just run,
     1 goes on), then the offered knobs of blocks and machine. A choice that is not allowed is
-    replaced by the next cheaper one that is, or the cheapest, and counted.
+    replaced by the nearest before it that is, or else behind it, and counted.
 
     Args:
         backbone: put into evaluation mode.

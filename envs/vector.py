@@ -40,7 +40,8 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
 
     ## Action Space
     `MultiDiscrete`, one index per knob: `exit` first (0 answers, 1 goes on), then the offered knobs
-    of blocks and machine, cheapest choice 0. `action_masks()` says which choices are allowed.
+    of blocks and machine, in the order of their choices: the cheapest first, but for `offload`.
+    `action_masks()` says which choices are allowed.
 
     ## Observation Space
     `Box`, float32; the columns are listed in `penstock.envs.observation.Observation`.

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents import Recorded, Scene, play
-from penstock.agents.baselines import Random, exit_thresholds, first_exit, sizes, thresholds
-from penstock.hardware import RESOURCES
+from penstock.agents.baselines import Random, exit_thresholds, first_exit, orders, thresholds
+from penstock.hardware import RESOURCES, build_machine
 
 confidences = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).random((300, 4)))
 
@@ -62,7 +62,17 @@ def test_thresholds_take_the_best_uniform_setting(
 def test_chance_spends_from_the_least_to_the_most(scene: Scene) -> None:
     lanes = scene.lanes("test", learned=False)
     tilts = (-1.0, -0.7, 0.0, 0.7, 1.0)
-    spent = [play(Random(sizes(lanes), tilt), lanes).mean("macs") for tilt in tilts]
+    spent = [play(Random(orders(lanes), tilt), lanes).mean("macs") for tilt in tilts]
     assert spent == sorted(spent)
     assert spent[0] == pytest.approx(float(lanes.prices.cheapest[RESOURCES.index("macs")]))
     assert spent[4] == pytest.approx(float(lanes.full.macs))
+
+
+def test_chance_knows_what_is_cheap_on_a_split_network(scene: Scene) -> None:
+    # Leaving at 8 bits is the first choice of `offload`, and costs far more than staying, the last.
+    there = replace(scene, machine=build_machine("split_wifi"))
+    lanes = there.lanes("test", learned=False)
+    least = min(Random(orders(lanes), tilt).end[-1] for tilt in (-1.0, -0.5))
+    assert lanes.knobs[-1].name == "offload" and lanes.knobs[-1].choices[least] == 0
+    spent = [play(Random(orders(lanes), tilt), lanes).mean("energy_j") for tilt in (-1.0, 1.0)]
+    assert 10 * spent[0] < spent[1]

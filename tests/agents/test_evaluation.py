@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from penstock.agents import Recorded, Scene, evaluate, find_price, play
-from penstock.agents.baselines import Random, sizes, thresholds
+from penstock.agents.baselines import Random, orders, thresholds
 from penstock.agents.evaluation import (
     FULL,
     HULL,
@@ -26,7 +26,7 @@ from penstock.scripts.table import as_json, as_text, quantity
 
 
 def test_the_table_holds_every_control_at_equal_cost(scene: Scene, recorded: Recorded) -> None:
-    policy = Random(sizes(scene.lanes("test", learned=True)), 0.9)
+    policy = Random(orders(scene.lanes("test", learned=True)), 0.9)
     table = evaluate(policy, scene, recorded, Budget("energy_j", 0.9, relative=True))
     names = [row.name for row in table.rows]
     assert {POLICY, FULL, HULL, THRESHOLDS, RANDOM, ORACLE} <= set(names)
@@ -48,7 +48,7 @@ def test_without_a_policy_the_baselines_are_judged(scene: Scene, recorded: Recor
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_hard_budget_is_never_exceeded(scene: Scene, recorded: Recorded, share: float) -> None:
-    policy = Random(sizes(scene.lanes("test", learned=True)), 0.5)
+    policy = Random(orders(scene.lanes("test", learned=True)), 0.5)
     budget = Budget("energy_j", share, relative=True, kind="hard", observed=False)
     row = evaluate(policy, scene, recorded, budget).rows[0]
     assert row.violations == 0
@@ -94,7 +94,7 @@ def test_thresholds_use_the_exits_that_a_hard_budget_leaves(
 def test_every_image_is_judged_once_whatever_the_number_of_lanes(scene: Scene) -> None:
     def rights(lanes: int) -> list[float]:
         engine = scene.lanes("test", learned=False, lanes=lanes)
-        policy = Random(sizes(engine), 1.0)
+        policy = Random(orders(engine), 1.0)
         right: list[float] = play(policy, engine).right.tolist()
         return right
 
@@ -106,7 +106,8 @@ def test_a_price_is_found_for_a_budget(scene: Scene) -> None:
         """Exits as soon as it may when the price is high."""
 
         def predict(self, observation, state=None, episode_start=None, deterministic=False):  # type: ignore[no-untyped-def]
-            actions = np.tile(np.array(sizes(lanes)) - 1, (len(observation), 1))
+            last = [len(knob.choices) - 1 for knob in lanes.knobs]
+            actions = np.tile(last, (len(observation), 1))
             leave = observation[:, price] > observation[:, first]
             actions[leave, 0] = 0
             return actions, state

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from penstock.agents import Recorded, Scene, play
-from penstock.agents.baselines import Random, sizes
+from penstock.agents.baselines import Random, orders
 from penstock.hardware import RESOURCES
 
 
 def test_the_full_setting_is_the_live_engine_s(scene: Scene, recorded: Recorded) -> None:
     lanes = scene.lanes("test", learned=False, lanes=7)
-    played = play(Random(sizes(lanes), tilt=1.0), lanes)
+    played = play(Random(orders(lanes), tilt=1.0), lanes)
     full = int(np.flatnonzero(recorded.test.uniform)[-1])
     assert (played.right == recorded.test.right[:, full]).all()
     assert played.cost == pytest.approx(recorded.test.cost[:, full], rel=1e-9)
