@@ -22,13 +22,15 @@ SHARES: Final = (0.6, 0.2, 0.2)
 @final
 @dataclass(frozen=True)
 class Recorded(Bandwidth):
-    """Bandwidth from CSV files, of one of two formats, told apart by their columns.
+    """Bandwidth from CSV files, of one of three formats, told apart by their columns.
 
     - `time_s, bandwidth_bps[, rtt_s]`: your own; the bandwidth holds from a row to the next, the
       last row only says when the trace ends.
-    - `timestamp, downlink_kbps, ...`: the 5G data set of UCC (Raca et al., MMSys 2020). Only files
-      named download_* measure capacity: the others, of video players, are passed over. Its uplink
-      column is acknowledgement traffic; the uplink is modelled as a share of the downlink.
+    - `Timestamp, .., DL_bitrate, ..`: the 5G data set of UCC (Raca et al., MMSys 2020) as it is
+      published, kbit/s. Name a folder below its `Download`: the others are of video players, which
+      do not measure capacity. Its uplink column is acknowledgement traffic; the uplink is modelled
+      as a share of the downlink. Its round trips are not read: many rows have none.
+    - `timestamp, downlink_kbps, ..`: the same in one folder; only files named download_* are read.
 
     Data sets have licences of their own; none ships with Penstock.
     """
@@ -82,24 +84,28 @@ class Recorded(Bandwidth):
         if {"timestamp", "downlink_kbps"} <= columns.keys():
             if not file.name.startswith("download"):
                 return None
-            return self._downlink(file, columns)
+            return self._downlink(file, columns, "timestamp", "downlink_kbps")
+        if {"Timestamp", "DL_bitrate"} <= columns.keys():
+            return self._downlink(file, columns, "Timestamp", "DL_bitrate")
         raise InputError(
-            f"{file} should have the columns time_s, bandwidth_bps or timestamp, downlink_kbps, "
-            f"got {', '.join(columns)}; rename them"
+            f"{file} should have the columns time_s, bandwidth_bps or Timestamp, DL_bitrate or "
+            f"timestamp, downlink_kbps, got {', '.join(columns)}; rename them"
         )
 
-    def _downlink(self, file: Path, columns: dict[str, list[str]]) -> Recording:
-        stamps = [columns["timestamp"][0], columns["timestamp"][-1]]
+    def _downlink(
+        self, file: Path, columns: dict[str, list[str]], stamp: str, bitrate: str
+    ) -> Recording:
+        stamps = [columns[stamp][0], columns[stamp][-1]]
         try:
             start, end = (datetime.strptime(stamp, "%Y.%m.%d_%H.%M.%S") for stamp in stamps)
         except ValueError as error:
             raise InputError(
                 f"{file} should have stamps as 2020.02.27_20.35.57, got {stamps}; correct them"
             ) from error
-        rows = len(columns["timestamp"])
+        rows = len(columns[stamp])
         # Stamps are whole seconds of samples a little more than a second apart: 0, 1 or 2 apart.
         step_s = max(1.0, (end - start).total_seconds() / max(1, rows - 1))
-        kbps = torch.tensor(_numbers(file, "downlink_kbps", columns), dtype=torch.float64)
+        kbps = torch.tensor(_numbers(file, bitrate, columns), dtype=torch.float64)
         time_s = step_s * torch.arange(rows + 1, dtype=torch.float64)
         return Recording(time_s, 1e3 * kbps, None, self.least_share, self.most_share)
 

@@ -22,6 +22,7 @@ class Synthetic(Bandwidth):
                 second the state is drawn anew with probability 1 / dwell_s
         around  x <- correlation * x + noise * sqrt(1 - correlation^2) * N(0, 1), each second
         outage  with probability `outage` a second has `outage_share` of level * exp(x)
+        round trip  exp(log rtt_s + rtt_spread * z), another z for each state; if `rtt_s` is given
 
     A Markov-modulated log-normal of one sample a second [estimate]. The default varies as traces of
     3G do (coefficient of variation 0.5, correlation of neighbouring seconds 0.8); spread 1.4 and
@@ -45,6 +46,10 @@ class Synthetic(Bandwidth):
     """Share of the seconds."""
     outage_share: float = 0.02
     """Of the bandwidth that an outage leaves."""
+    rtt_s: float | None = None
+    """Median round-trip time of the states; None: the link's, which a stream keeps."""
+    rtt_spread: float = 0.5
+    """Standard deviation of its logarithm over the states. [estimate]"""
     traces: int = 64
     """How many are drawn; streams take theirs from these."""
     length_s: int = 600
@@ -67,6 +72,11 @@ class Synthetic(Bandwidth):
                 f"of 1 or more, got {self.median_bps:g}, {self.traces}, {self.length_s}, "
                 f"{self.states} and {self.dwell_s:g}; correct them"
             )
+        if (self.rtt_s is not None and self.rtt_s <= 0) or self.rtt_spread < 0:
+            raise InputError(
+                "a generator has an rtt_s above 0, or none, and an rtt_spread of at least 0, got "
+                f"{self.rtt_s} and {self.rtt_spread:g}; correct them"
+            )
         if not all(0 <= share <= 1 for share in shares) or min(self.spread, self.noise) < 0:
             raise InputError(
                 "outage, outage_share and correlation lie in 0..1, spread and noise are at least "
@@ -80,10 +90,13 @@ class Synthetic(Bandwidth):
     def recordings(self) -> list[Recording]:
         """Draw them."""
         time_s = torch.arange(self.length_s + 1, dtype=torch.float64)
-        return [Recording(time_s, row) for row in self.bandwidth_bps()]
+        bandwidth_bps, rtt_s = self.drawn()
+        if self.rtt_s is None:
+            return [Recording(time_s, row) for row in bandwidth_bps]
+        return [Recording(time_s, *rows) for rows in zip(bandwidth_bps, rtt_s, strict=True)]
 
-    def bandwidth_bps(self) -> Tensor:
-        """[traces, length_s] bits per second."""
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """Bits per second and round-trip times, both [traces, length_s]."""
         rng = torch.Generator().manual_seed(self.seed + APART * PARTS.index(self.part))
         n, steps = self.traces, self.length_s
 
@@ -99,11 +112,13 @@ class Synthetic(Bandwidth):
         second = torch.arange(steps).expand(n, steps)
         changed = (uniform(n, steps) < 1 / self.dwell_s) | (second == 0)
         last = torch.where(changed, second, 0).cummax(dim=1).values
-        level = levels.gather(1, drawn.gather(1, last))
+        state = drawn.gather(1, last)
+        level = levels.gather(1, state)
         x, fresh, around = torch.zeros(n, dtype=torch.float64), normal(steps, n), []
         for step in fresh * self.noise * (1 - self.correlation**2) ** 0.5:
             x = self.correlation * x + step
             around.append(x)
         bandwidth_bps: Tensor = self.median_bps * (level + torch.stack(around, dim=1)).exp()
         left = torch.where(uniform(n, steps) < self.outage, self.outage_share, 1.0)
-        return bandwidth_bps * left
+        rtt_s = (self.rtt_s or 0.0) * (self.rtt_spread * normal(n, self.states)).exp()
+        return bandwidth_bps * left, rtt_s.gather(1, state)

@@ -151,6 +151,15 @@ def test_a_measured_downlink_is_spread_over_its_time(write: Callable[[str, str],
     assert (read.least_share, read.most_share) == (0.2, 0.3)
 
 
+def test_the_published_5g_files_are_read_as_they_are(write: Callable[[str, str], Path]) -> None:
+    head = "Timestamp,Longitude,Latitude,Speed,NetworkMode,DL_bitrate,UL_bitrate,State,PINGAVG\n"
+    row = "2020.02.27_20.35.{},-8.4,51.9,3,5G,{},12,D,-\n"
+    file = write("B_2020.02.27_20.35.57.csv", head + row.format(57, 80_000) + row.format(58, 500))
+    (read,) = Recorded(str(file)).recordings()
+    assert read.bandwidth_bps.tolist() == [8e7, 5e5] and read.time_s.tolist() == [0.0, 1.0, 2.0]
+    assert (read.least_share, read.most_share) == (0.1, 0.5)
+
+
 def test_only_downloads_measure_capacity(write: Callable[[str, str], Path]) -> None:
     rows = "timestamp,downlink_kbps\n2019.12.14_10.16.30,7\n2019.12.14_10.16.31,5\n"
     for index in range(5):
@@ -234,7 +243,7 @@ def test_measured_5g_traces_are_what_they_are_known_to_be() -> None:
 def test_the_generators_statistics(
     generator: Synthetic, variation: float, correlation: float
 ) -> None:
-    traces = replace(generator, traces=400, length_s=1200).bandwidth_bps()
+    traces = replace(generator, traces=400, length_s=1200).drawn()[0]
     mean = traces.mean(dim=1, keepdim=True)
     assert (traces.std(dim=1) / mean[:, 0]).median().item() == pytest.approx(variation, abs=0.06)
     off = traces - mean
@@ -245,15 +254,27 @@ def test_the_generators_statistics(
 
 def test_outages_come_as_often_as_they_should() -> None:
     generator = Synthetic(spread=0.0, noise=0.0, outage=0.1, outage_share=0.5, traces=50)
-    bandwidth_bps = generator.bandwidth_bps()
+    bandwidth_bps = generator.drawn()[0]
     out = bandwidth_bps == 2.5e6
     assert (bandwidth_bps[~out] == 5e6).all()
     assert out.double().mean().item() == pytest.approx(0.1, abs=0.01)
 
 
+def test_round_trips_jump_with_the_level() -> None:
+    generator = Synthetic(noise=0.0, outage=0.0, rtt_s=0.05, rtt_spread=0.5, traces=200)
+    bandwidth_bps, rtt_s = generator.drawn()
+    jumps = bandwidth_bps.diff(dim=1) != 0
+    assert jumps.any() and torch.equal(jumps, rtt_s.diff(dim=1) != 0)
+    assert rtt_s.log().std().item() == pytest.approx(0.5, abs=0.05)
+    assert rtt_s.median().item() == pytest.approx(0.05, rel=0.1)
+    link = Link(generator, rtt_s=9.0)
+    assert link.longest_rtt_s == pytest.approx(rtt_s.max().item())
+    assert torch.equal(bandwidth_bps, replace(generator, rtt_s=None).drawn()[0])
+
+
 def test_the_seed_makes_the_traces() -> None:
-    same, other = Synthetic(seed=1).bandwidth_bps(), Synthetic(seed=2).bandwidth_bps()
-    assert torch.equal(same, Synthetic(seed=1).bandwidth_bps())
+    same, other = Synthetic(seed=1).drawn()[0], Synthetic(seed=2).drawn()[0]
+    assert torch.equal(same, Synthetic(seed=1).drawn()[0])
     assert not torch.equal(same, other)
 
 
@@ -316,6 +337,7 @@ def test_links_pickle_and_do_not_carry_their_traces() -> None:
         (lambda: Link(0.0, rtt_s=0.2).slowest_bps, "a floor above 0 bit/s"),
         (lambda: Synthetic(outage=2.0), "lie in 0..1"),
         (lambda: Synthetic(traces=0), "above 0 and a dwell_s"),
+        (lambda: Synthetic(rtt_s=0.0), "an rtt_s above 0, or none"),
         (lambda: Recorded("x", least_share=0.0), "0 < least_share <= most_share"),
         (lambda: Recorded("x", part="tests"), "Did you mean 'test'"),  # type: ignore[arg-type]
     ],
