@@ -10,8 +10,8 @@ Letters: `B` budgets, `I` test images.
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from penstock.agents.evaluation import (
 )
 from penstock.agents.statics import Array
 from penstock.envs import Budget
+from penstock.hardware import Machine
 from penstock.scripts.evaluate import open_scene
 from penstock.scripts.guard import guarded
 from penstock.scripts.results import FOLDER, Claim, write_claims
@@ -95,10 +96,19 @@ def main() -> None:
     (FOLDER / "erring.md").write_text(table(found))
 
 
-def curves(run: Path, data: str | None) -> tuple[int, str, Curves]:
-    """Seed and machine of a run, and what its policy and the static settings bring."""
+def curves(
+    run: Path, data: str | None, changed: Callable[[Machine], Machine] = lambda machine: machine
+) -> tuple[int, str, Curves]:
+    """Seed and machine of a run, and what its policy and the static settings bring.
+
+    Args:
+        run: a run folder.
+        data: images to use instead of the experiment's.
+        changed: what to do to the machine before.
+    """
     policy, scene, experiment, seed = open_scene(str(run), data, None)
     assert policy is not None
+    scene = replace(scene, machine=changed(scene.machine))
     with tqdm(desc=f"static settings, seed {seed}", unit="setting") as bar:
         recorded = record(scene, seed=seed, progress=bar.update)
     validation = scene.lanes("validation", learned=True, seed=seed)
