@@ -33,6 +33,8 @@ class Judged:
     cost: Array  # [I, R]
     violations: int
     """Inputs that exceeded a hard budget."""
+    lost: int | None = None
+    """Transfers that a machine with a link gave up; None where the row was not played."""
     decisions: dict[str, list[list[float]]] | None = None
     """Knob -> [D][choice], how often each choice was made at each block that was reached."""
 
@@ -52,6 +54,8 @@ class Judged:
             row[resource] = float(self.cost[:, index].mean())
             row[f"{resource}_p95"] = float(np.quantile(self.cost[:, index], 0.95))
         row["violations"] = self.violations
+        if self.lost is not None:
+            row["lost"] = self.lost
         if self.decisions is not None:
             row["decisions"] = self.decisions
         return row
@@ -269,7 +273,7 @@ def _judged(name: str, played: Played, knobs: Sequence[Knob]) -> Judged:
         knob.name: count.tolist()
         for knob, count in zip(knobs, decisions(played.choices, knobs), strict=True)
     }
-    return Judged(name, played.right, played.cost, int(played.over.sum()), made)
+    return Judged(name, played.right, played.cost, int(played.over.sum()), played.lost, made)
 
 
 def _mixed(statics: Statics, a: int, b: int, share: float) -> tuple[Array, Array]:

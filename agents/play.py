@@ -25,6 +25,8 @@ class Played:
     over: NDArray[np.bool_]  # [I] whether a hard budget was exceeded
     exit: NDArray[np.int64]  # [I] the block after which the answer was given
     choices: NDArray[np.int64]  # [I, D, K] index chosen, -1 where none was
+    lost: int
+    """Transfers that a machine with a link gave up."""
     overruled: int
     """Decisions that were not allowed and were replaced."""
 
@@ -101,6 +103,7 @@ def _gather(found: list[Outcomes]) -> Played:
         over=torch.cat([o.over for o in found])[order].numpy(),
         exit=torch.cat([o.exit for o in found])[order].numpy(),
         choices=torch.cat([o.choices for o in found])[order].numpy(),
+        lost=int(sum(int(o.lost.sum()) for o in found)),
         overruled=int(sum(int(o.overruled.sum()) for o in found)),
     )
 

@@ -111,6 +111,7 @@ class Lanes:
         self._inputs_left = torch.zeros(n, dtype=torch.int64)
         self._depth = torch.zeros(n, dtype=torch.int64)
         self._overruled = torch.zeros(n, dtype=torch.int64)
+        self._lost = torch.zeros(n, dtype=torch.int64)  # before the input that is on its way
         self._choices = torch.full((n, depth, len(self.knobs)), -1, dtype=torch.int64)
         self._state = {name: value.repeat_interleave(n, 0) for name, value in state.items()}
 
@@ -243,6 +244,7 @@ class Lanes:
         x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
         self._depth[rows] = 0
         self._overruled[rows] = 0
+        self._lost[rows] = self._lost_by_now(rows)
         self._choices[rows] = -1
         self._ledger.open_input(rows)
         cost = torch.zeros(self.n, len(RESOURCES), dtype=torch.float64)
@@ -272,6 +274,11 @@ class Lanes:
         affordable = self._ledger.affordable(rows, after)
         self.allowed[rows] = self.prices.allowed(self._depth[rows].clamp(max=last), affordable)
 
+    def _lost_by_now(self, rows: Tensor) -> Tensor:
+        """Transfers that streams have lost, [k]; 0 of a machine that counts none."""
+        count = self._state.get("lost")
+        return self._lost.new_zeros(len(rows)) if count is None else count[rows, 0].long()
+
     def _outcomes(self, rows: Tensor) -> Outcomes:
         position = self.stream.inputs_per_episode - self._inputs_left[rows]
         inputs = self._queue[rows, position]
@@ -283,5 +290,6 @@ class Lanes:
             exit=self._depth[rows] - 1,
             over=self._ledger.over(rows),
             overruled=self._overruled[rows],
+            lost=self._lost_by_now(rows) - self._lost[rows],
             choices=self._choices[rows],
         )

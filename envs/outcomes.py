@@ -19,6 +19,7 @@ class Outcomes:
     exit: Tensor  # [k] the block after which the answer was given
     over: Tensor  # [k] bool, whether a hard budget was exceeded
     overruled: Tensor  # [k] decisions that were not allowed and were replaced
+    lost: Tensor  # [k] transfers that the machine gave up and counted in its state as "lost"
     choices: Tensor  # [k, D, K] index chosen before each block of each knob, -1 where none was
 
 

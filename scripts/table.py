@@ -51,6 +51,9 @@ def written(table: Mapping[str, Any]) -> str:
         lines.insert(
             1, "no price that the policy learned with meets the budget; this is the highest"
         )
+    sent = any(row["sent_bytes"] for row in table["policies"])
+    if sent:
+        lines[-1] += "  sent        lost"
     for row in table["policies"]:
         energy = f"{quantity(row['energy_j'])}J ({quantity(row['energy_j_p95'])}J)"
         latency = f"{quantity(row['latency_s'])}s ({quantity(row['latency_s_p95'])}s)"
@@ -58,6 +61,8 @@ def written(table: Mapping[str, Any]) -> str:
             f"{row['name']:28} {100 * row['accuracy']:6.2f} %   {energy:18}  {latency:18}  "
             f"{quantity(row['macs']):8}  {row['violations']:6}"
         )
+        if sent:
+            lines[-1] += f"      {quantity(row['sent_bytes']) + 'B':9} {row.get('lost', '-'):>6}"
     if table["gaps"]:
         lines += ["", f"{POLICY} minus control, in points, 95 % paired interval:"]
     for gap in table["gaps"]:

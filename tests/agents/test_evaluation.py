@@ -1,6 +1,7 @@
 """The table: every control is there, at the policy's own cost, chosen on validation images."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +16,13 @@ from penstock.agents.evaluation import (
     POLICY,
     RANDOM,
     THRESHOLDS,
+    Judged,
     exceeded,
     interval,
 )
 from penstock.agents.frontier import draw, frontier
 from penstock.envs import Budget
-from penstock.hardware import Split, Synthetic, build_machine
+from penstock.hardware import Link, Split, Synthetic, build_machine
 from penstock.hardware.traces import PARTS
 from penstock.scripts.table import as_json, as_text, quantity
 
@@ -99,6 +101,25 @@ def test_every_image_is_judged_once_whatever_the_number_of_lanes(scene: Scene) -
         return right
 
     assert rights(1) == rights(13) == rights(60)
+
+
+def test_transfers_that_are_given_up_are_counted(scene: Scene, recorded: Recorded) -> None:
+    near, far = build_machine("edge"), build_machine("server")
+    machine = Split(near, far, Link(1e4, rtt_s=0.01), timeout_s=1e-3)
+    lanes = replace(scene, machine=machine).lanes("test", learned=False)
+    policy = Random(orders(lanes), tilt=-0.5)
+    played = play(policy, lanes)
+    offload = lanes.knobs[-1]
+    tried = (played.choices[:, :, -1] >= 0) & (played.choices[:, :, -1] != len(offload.choices) - 1)
+    assert played.lost == tried.sum() > 0
+    # The table shows them, and what was sent, where anything was.
+    row = Judged("policy", played.right, played.cost, 0, played.lost)
+    assert row.table()["lost"] == played.lost
+    random = Random(orders(scene.lanes("test", learned=True)), 0.5)
+    plain = evaluate(random, scene, recorded, Budget("energy_j", 0.9, relative=True))
+    assert "lost" not in as_text(plain)
+    shown = as_text(replace(plain, rows=(row, *plain.rows)))
+    assert re.search(rf"sent +lost\npolicy .*B +{played.lost}\n", shown)
 
 
 def test_a_price_is_found_for_a_budget(scene: Scene) -> None:

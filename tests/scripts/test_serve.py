@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +48,41 @@ def test_it_serves_until_it_is_told_to_stop(
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "stopped\n", "")
+
+
+def test_a_policy_is_learned_on_the_model_and_judged_on_the_real_server(
+    serving: tuple[subprocess.Popen[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process, address = serving
+    page = (Path(__file__).parents[2] / "docs" / "link.md").read_text()
+    (real,) = re.findall(r"(# real\.toml\n.*?)```", page, re.DOTALL)
+    (tmp_path / "real.toml").write_text(real.replace("127.0.0.1:50051", address))
+    (tmp_path / "small.toml").write_text(
+        """
+        machine = "split_wifi"
+        [backbone]
+        weights = "digits"
+        [stream]
+        choices = { bits = [8], width = [1.0], offload = [8, 0] }
+        [learner]
+        steps = 256
+        lanes = 32
+        batch_size = 128
+        hidden = [8]
+        """
+    )
+    run, machine = str(tmp_path / "run"), str(tmp_path / "real.toml")
+    assert call("train", [str(tmp_path / "small.toml"), "--out", run]) == 0
+    capsys.readouterr()
+    assert call("evaluate", [run, "--machine", machine, "--budget", "energy_j=90%"]) == 0
+    assert re.search(r"\npolicy .* B +\d+\n", capsys.readouterr().out)
+    assert call("train", [str(tmp_path / "small.toml"), "--machine", machine]) == 2
+    assert "with a modelled far" in capsys.readouterr().err
+    # A server that dies is survived, and the table counts what was lost.
+    process.kill()
+    process.wait()
+    assert call("evaluate", [run, "--machine", machine]) == 0
+    assert re.search(r"\nrandom .* B +[1-9]\d*\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
