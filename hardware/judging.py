@@ -67,3 +67,20 @@ def spent(backbone: Backbone, machine: Machine, setting: Setting = FULL) -> Cost
     with torch.no_grad(), evaluating(backbone):
         backbone.answers(black(backbone), setting, stem=setting, run=run)
     return sum(costs, Cost())
+
+
+def each_adds(backbone: Backbone, machine: Machine, setting: Setting = FULL) -> dict[str, float]:
+    """Joules that each machine adds to the one inside of it, for a black image; outermost first.
+
+    >>> from penstock.backbones import tiny_resnet
+    >>> from penstock.hardware import build_machine
+    >>> joules = each_adds(tiny_resnet(), build_machine("analog_dram"))
+    >>> list(joules), round(joules["Dram"] / sum(joules.values()), 2)
+    (['Dram', 'Analog', 'Digital'], 0.99)
+    """
+    found, total_j = {}, float(spent(backbone, machine, setting).energy_j)
+    while (inner := getattr(machine, "inner", getattr(machine, "near", None))) is not None:
+        inner_j = float(spent(backbone, inner, setting).energy_j)
+        found[type(machine).__name__] = total_j - inner_j
+        machine, total_j = inner, inner_j
+    return {**found, type(machine).__name__: total_j}

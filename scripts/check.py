@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from penstock.backbones import shipped
 from penstock.hardware import build_machine, check_machine, constants
 from penstock.hardware.check import rules
+from penstock.hardware.judging import each_adds
 from penstock.scripts.run import open_backbone
+from penstock.scripts.table import quantity
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,10 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Check, then print the rules kept and the constants with their sources."""
+    """Check, then print rules kept, constants with their sources, and what each machine takes."""
     machine, named = build_machine(arguments.machine), arguments.backbone
-    check_machine(
-        machine, backbone=None if named is None else open_backbone(named, arguments.trust)
-    )
+    backbone = None if named is None else open_backbone(named, arguments.trust)
+    check_machine(machine, backbone=backbone)
     for rule in rules():
         print(f"ok  {rule}")
     for constant in constants(arguments.machine):
@@ -35,3 +37,6 @@ def run(arguments: Arguments) -> None:
             f"    {constant.name} = {constant.value:g} {constant.unit} "
             f"({constant.low:g} to {constant.high:g}): {constant.source}"
         )
+    joules = each_adds(backbone or shipped("digits"), machine)
+    each = ", ".join(f"{name} {quantity(energy_j)}J" for name, energy_j in joules.items())
+    print(f"energy of an image through the full network, {named or 'digits'}: {each}")

@@ -1,6 +1,7 @@
 """`penstock list`, `check`, and the help."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_check_prints_rules_and_sources(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert out.count("ok  ") >= 5
     assert "launch_s" in out and "[estimate]" in out
+    assert re.search(r"full network, digits: Digital \S+ .J\n$", out)
     assert call("check", ["microcontroler"]) == 2
     assert "Did you mean 'microcontroller'" in capsys.readouterr().err
 
