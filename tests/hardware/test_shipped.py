@@ -72,7 +72,7 @@ class Plain(Block):
 def network() -> Backbone:
     """Every kind of block there is, and one of someone else's."""
     torch.manual_seed(0)
-    blocks = [BasicBlock(8, 8, stride=1), Plain(), BasicBlock(8, 16, stride=2)]
+    blocks = [BasicBlock(8, 8, stride=1), Plain(), BasicBlock(8, 16, stride=2, protected=True)]
     heads = [None, None, Head(16, 4)]
     stem = Stem(1, 8, pool=True)
     return Backbone(stem, blocks, heads, shape=(1, 8, 8), classes=4).eval()
