@@ -73,6 +73,12 @@ class Job:
     fetch: Fetch = as_stored
     """Who hands over their numbers, before anyone performs them: the stage of memories that err."""
 
-    def product(self, product: Product) -> Tensor:
-        """Have a product fetched and performed: what the innermost machine runs the block by."""
+    @property
+    def by(self) -> Perform:
+        """Who fetches and performs a product: what the innermost machine runs the block by."""
+        if self.perform is exact and self.fetch is as_stored:
+            return exact  # which `run_block` knows: nothing stands between products and torch
+        return self._product
+
+    def _product(self, product: Product) -> Tensor:
         return self.perform(self.fetch(product))

@@ -55,7 +55,7 @@ class Digital(Machine):
     def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
         """Run the block, exactly unless the job says otherwise; every lane costs the same."""
         setting = restrict(job.setting, job.block)
-        y = run_block(job.block, job.x, setting, job.product)
+        y = run_block(job.block, job.x, setting, job.by)
         # A mask leaves no work out: it costs what the full choice costs.
         return y, self.price(job.block, numbers(setting), tuple(job.x.shape[1:])), state
 

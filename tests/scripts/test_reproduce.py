@@ -58,8 +58,8 @@ def test_digits_are_recorded_from_runs(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_an_erring_machine_is_judged_from_runs(tiny: Path, tmp_path: Path) -> None:
-    text = tiny.read_text().replace("bits = [8]", "bits = [8], votes = [1], snr_db = [10, 30]")
-    tiny.write_text('machine = "analog"\n' + text)
+    few = "bits = [8], votes = [1], snr_db = [10, 30], dram_v = [1.35]"
+    tiny.write_text('machine = "analog_dram"\n' + tiny.read_text().replace("bits = [8]", few))
     assert call("train", [str(tiny), "--out", str(tmp_path / "run")]) == 0
     done = run("erring.py", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -75,6 +75,11 @@ def test_an_erring_machine_is_judged_from_runs(tiny: Path, tmp_path: Path) -> No
         assert low <= claim["figure"] <= high <= 100
     page = (tmp_path / "docs" / "results" / "erring.md").read_text()
     assert page.count("\n|") == 7
+    done = run("erring_constants.py", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "docs" / "results" / "erring_constants.json").read_text())
+    assert len({claim["claim"] for claim in again}) == 10
+    assert len({claim["figure"] for claim in again}) > 2  # prices changed
     assert run("erring.py", "nowhere", folder=tmp_path).returncode == 2
 
 
