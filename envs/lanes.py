@@ -277,7 +277,10 @@ class Lanes:
     def _lost_by_now(self, rows: Tensor) -> Tensor:
         """Transfers that streams have lost, [k]; 0 of a machine that counts none."""
         count = self._state.get("lost")
-        return self._lost.new_zeros(len(rows)) if count is None else count[rows, 0].long()
+        if count is None:
+            return self._lost.new_zeros(len(rows))
+        own = count[rows]
+        return (own if own.dim() == 1 else own[:, 0]).long()
 
     def _outcomes(self, rows: Tensor) -> Outcomes:
         position = self.stream.inputs_per_episode - self._inputs_left[rows]

@@ -29,7 +29,8 @@ class Recorded(Bandwidth):
     - `Timestamp, .., DL_bitrate, ..`: the 5G data set of UCC (Raca et al., MMSys 2020) as it is
       published, kbit/s. Name a folder below its `Download`: the others are of video players, which
       do not measure capacity. Its uplink column is acknowledgement traffic; the uplink is modelled
-      as a share of the downlink. Its round trips are not read: many rows have none.
+      as a share of the downlink. Its round trips are not read: many rows have none. Rows in which
+      the phone was idle (`State`) count as the bandwidth that they state.
     - `timestamp, downlink_kbps, ..`: the same in one folder; only files named download_* are read.
 
     Data sets have licences of their own; none ships with Penstock.
@@ -70,7 +71,8 @@ class Recorded(Bandwidth):
         if not found:
             raise InputError(
                 f"{self.path} should hold .csv files with the columns time_s, bandwidth_bps, or "
-                "download_*.csv with timestamp, downlink_kbps, and holds none; name another folder"
+                "Timestamp, DL_bitrate (in a folder below Download), or download_*.csv with "
+                "timestamp, downlink_kbps, and holds none; name another folder"
             )
         if self.part == "all" or Path(self.path).is_file():
             return list(found.values())

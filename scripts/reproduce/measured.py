@@ -119,6 +119,12 @@ def judge(players: Sequence[Player], arguments: Arguments) -> tuple[list[Claim],
     """Time policies of one batch beside the full network, and count what they get wrong."""
     scene, machine = players[0].scene, players[0].machine
     n, table = machine.batch, json.loads(Path(machine.table).read_text())
+    seeds = [each.seed for each in players]
+    if len(set(seeds)) < len(seeds) or any(each.machine != machine for each in players):
+        raise InputError(
+            f"runs of one batch should share their machine and have different seeds, got {seeds} "
+            f"for a batch of {n}; leave the others out"
+        )
     setting = scene.lanes("test", learned=True).prices.settings[-1]
     full = full_networks(scene.backbone, setting, compiled=arguments.compiled)
     policies = {f"policy {each.seed}": answering(each.deployed) for each in players}
@@ -138,7 +144,7 @@ def judge(players: Sequence[Player], arguments: Arguments) -> tuple[list[Claim],
         seconds = race({**full, **policies}, torch.split(timed, n), arguments.rounds)
     lost = [100 * (right[EAGER] - right[name]) for name in policies]
     ends = [interval(each.numpy()) for each in lost]  # seeds share images: as sure as one
-    where, seeds = f"{table['cpu']}, {table['threads']} threads", [each.seed for each in players]
+    where = f"{table['cpu']}, {table['threads']} threads"
     claims = [
         Claim(
             f"sum of the table beside the whole network, % apart, batch of {n}",
