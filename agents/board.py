@@ -22,7 +22,7 @@ class Tally:
 
     def clear(self) -> None:
         """Start anew."""
-        depth = self.lanes.backbone.depth
+        depth = self.lanes.prices.stages
         self.answers = self.right = self.over = self.overruled = 0
         self.reward = 0.0
         self.cost = np.zeros(len(RESOURCES))

@@ -15,6 +15,7 @@ from penstock.backbones import InputError
 from penstock.backbones.prepared import Prepared, Way
 from penstock.envs import Lanes
 from penstock.envs.actions import strides
+from penstock.envs.price_table import activation_shapes
 from penstock.hardware import RESOURCES, Cost, through
 
 
@@ -58,7 +59,7 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
         raise InputError(f"the price that a policy sees is above 0, got {price}; raise it")
     _check(lanes)
     backbone, prices, stream = lanes.backbone, lanes.prices, lanes.stream
-    settings, shapes = prices.settings, prices.shapes
+    settings, shapes = prices.settings, activation_shapes(backbone)
     blocks, heads = [], []
     for d in range(backbone.depth):
         block, head = backbone.block(d), backbone.head(d)

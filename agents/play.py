@@ -11,7 +11,7 @@ from torch import Tensor
 
 from penstock.agents.policy import Policy, wants_masks
 from penstock.agents.statics import Array
-from penstock.backbones import Images, InputError
+from penstock.backbones import InputError
 from penstock.envs import Lanes, Outcomes
 from penstock.hardware import RESOURCES
 
@@ -55,8 +55,8 @@ def play(
         InputError: if a stream is longer than there are images.
     """
     length = lanes.stream.inputs_per_episode
-    check_length(lanes.images, length)
-    streams = torch.arange(len(lanes.images) // length * length).view(-1, length)
+    check_length(lanes.source.inputs, length)
+    streams = torch.arange(lanes.source.inputs // length * length).view(-1, length)
     waiting = 0
     found: list[Outcomes] = []
     lanes.active[:] = False
@@ -75,11 +75,11 @@ def play(
     return _gather(found)
 
 
-def check_length(images: Images, length: int) -> None:
-    """Refuse streams of more inputs than there are images."""
-    if len(images) < length:
+def check_length(inputs: int, length: int) -> None:
+    """Refuse streams of more inputs than there are."""
+    if inputs < length:
         raise InputError(
-            f"a stream of {length} inputs needs as many images, got {len(images)}; "
+            f"a stream of {length} inputs needs as many images, got {inputs}; "
             "give more images or shorter streams"
         )
 

@@ -61,7 +61,7 @@ class SB3VecEnv(VecEnv):
         self.tally.add(self.inner.last)
         if self.reference is not None:
             answered = self.inner.last.outcomes
-            reward[answered.lanes.numpy()] -= self.reference[answered.inputs].numpy()
+            np.subtract.at(reward, answered.lanes.numpy(), self.reference[answered.inputs].numpy())
         for lane in self._filled:
             self._infos[lane] = {}
         self._filled = np.flatnonzero(done).tolist()

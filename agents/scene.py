@@ -6,7 +6,7 @@ from typing import Literal
 
 from penstock.agents.play import check_length
 from penstock.backbones import Backbone, Data, Images
-from penstock.envs import Budget, Lanes, Stream
+from penstock.envs import Budget, Lanes, Live, Stream
 from penstock.hardware import Machine
 from penstock.hardware.parts import at_part
 
@@ -46,9 +46,7 @@ class Scene:
         `learned` says whether decisions cost a policy's work.
         """
         return Lanes(
-            self.backbone,
-            at_part(self.machine, split),
-            self.images(split),
+            Live(self.backbone, at_part(self.machine, split), self.images(split)),
             self.stream,
             lanes=lanes,
             controller=self.hidden if learned else None,
@@ -66,7 +64,7 @@ class Scene:
         scene = self.under(budget) if budget.kind == "hard" else self
         length = self.stream.inputs_per_episode
         for split in ("validation", "test"):
-            check_length(self.images(split), length)
+            check_length(len(self.images(split)), length)
         lanes = scene.lanes("test", learned=learned, lanes=1)
         lanes.prices.limit(budget, length)
 

@@ -2,12 +2,16 @@
 
 import gymnasium
 
+from penstock.envs.arrivals import Arrivals
+from penstock.envs.battery import Battery
 from penstock.envs.budget import Budget
 from penstock.envs.lanes import Lanes
+from penstock.envs.live import Live
 from penstock.envs.make import make_lanes
 from penstock.envs.outcomes import Outcomes, Step
 from penstock.envs.single import InferenceEnv
 from penstock.envs.stream import Stream
+from penstock.envs.switching import Switching
 from penstock.envs.vector import InferenceVectorEnv
 
 gymnasium.register(
@@ -17,12 +21,16 @@ gymnasium.register(
 )
 
 __all__ = [
+    "Arrivals",
+    "Battery",
     "Budget",
     "InferenceEnv",
     "InferenceVectorEnv",
     "Lanes",
+    "Live",
     "Outcomes",
     "Step",
     "Stream",
+    "Switching",
     "make_lanes",
 ]

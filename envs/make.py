@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 
 from penstock.backbones import Backbone, Images, load_data, shipped
 from penstock.envs.lanes import Lanes
+from penstock.envs.live import Live
 from penstock.envs.single import InferenceEnv
 from penstock.envs.stream import Stream
 from penstock.envs.vector import InferenceVectorEnv
@@ -36,10 +37,13 @@ def make_lanes(
         controller: hidden layers of the policy's network, whose work is paid for; None: it is not.
         seed: of all randomness.
     """
-    return Lanes(
+    live = Live(
         shipped(backbone) if isinstance(backbone, str) else backbone,
         machine if isinstance(machine, Machine) else build_machine(machine),
         load_data("digits").train if images is None else images,
+    )
+    return Lanes(
+        live,
         stream or Stream(),
         lanes=lanes,
         controller=controller,

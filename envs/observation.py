@@ -1,6 +1,8 @@
 """What a policy sees of a lane: named columns with ranges."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, final
 
 import torch
@@ -33,32 +35,48 @@ class Observation:
     | first, second, third | probabilities of the three likeliest classes, said by the last exit that was run; 0 before one | 0, 1 |
     | entropy | of that exit, 1 is a uniform guess; 1 before one | 0, 1 |
     | answered | whether an exit can be taken | 0, 1 |
-    | block_0.. | which block comes next, all 0 after the last | 0, 1 |
+    | block_0.. | which block comes next, of those before which decisions are taken; all 0 after the last | 0, 1 |
     | spent | on this input, as a share of the full network's cost | 0, 2 |
     | price | of the stream, 0 the lowest and 1 the highest, logarithmic | 0, 1 |
     | inputs_left | share of the stream's inputs that come after this one | 0, 1 |
     | left_.. | of a hard budget, as a share of it | 0, 1 |
+    | budget_.. | where the stream's own limit lies between the least and the most that are drawn, logarithmic | 0, 1 |
+    | rate_.. | what is left of a stream's budget for each input to come, as a share of the limit of one | 0, 2 |
+    | waiting | inputs that have come and wait, as a share of those that can | 0, 1 |
+    | delay | time since the input came, as a share of its deadline | 0, 1 |
+    | battery | its charge, as a share of its capacity | 0, 1 |
+    | harvest | power that comes in now, as a share of the most | 0, 1 |
+    | last_.. | where a knob that costs to switch stood last, as a share of its choices; 0 at first | 0, 1 |
     | machine_.. | the machine's state, where it is one number a lane | unbounded |
     """  # noqa: E501
 
-    def __init__(self, depth: int, hard: tuple[str, ...], states: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        first: Sequence[int],
+        rules: Sequence[Column] = (),
+        hard: Sequence[str] = (),
+        states: Sequence[str] = (),
+    ) -> None:
         self.columns: tuple[Column, ...] = (
             *(Column(f"feature_{i}", 0, 1) for i in range(FEATURES)),
             *(Column(name, 0, 1) for name in ("first", "second", "third", "entropy", "answered")),
-            *(Column(f"block_{i}", 0, 1) for i in range(depth)),
+            *(Column(f"block_{i}", 0, 1) for i in first),
             Column("spent", 0, 2),
             Column("price", 0, 1),
             Column("inputs_left", 0, 1),
             *(Column(f"left_{name}", 0, 1) for name in hard),
-            *(Column(f"machine_{name}", -float("inf"), float("inf")) for name in states),
+            *rules,
+            *(Column(f"machine_{name}", -inf, inf) for name in states),
         )
         self.features = slice(0, FEATURES)
         self.confidence = slice(FEATURES, FEATURES + 5)
+        self.network = slice(0, FEATURES + 5)
         self.answered = FEATURES + 4
-        self.block = slice(FEATURES + 5, FEATURES + 5 + depth)
-        self.account = slice(FEATURES + 5 + depth, len(self.columns))
-        self.depth = depth
-        self.states = states
+        self.block = slice(FEATURES + 5, FEATURES + 5 + len(first))
+        self.account = slice(self.block.stop, self.block.stop + 3 + len(hard))
+        self.machine = self.account.stop + len(rules)
+        self.depth = len(first)
+        self.states = tuple(states)
 
     def where(self, name: str) -> int:
         """The index of a column."""

@@ -8,7 +8,10 @@ from typing import Literal
 from torch import Tensor
 
 from penstock.backbones import InputError
+from penstock.envs.arrivals import Arrivals
+from penstock.envs.battery import Battery
 from penstock.envs.budget import Budget
+from penstock.envs.switching import Switching
 from penstock.hardware import RESOURCES
 
 
@@ -32,7 +35,17 @@ class Stream:
     worth: Literal["right", "likelihood"] = "right"
     """Of an answer: 1 if it is right, or the probability that it gives to the right class."""
     budgets: tuple[Budget, ...] = ()
-    """Hard ones, kept by masks; an average one is met by choosing the price, when judged."""
+    """Hard ones, kept by masks; at most one average one, of the priced resource, which the price
+    has to meet (`penstock.agents.prices`)."""
+    stages: tuple[int, ...] = ()
+    """Blocks before which a decision is taken, 0 first; choices hold until the next, and heads on
+    the way are left out. None: before every block."""
+    arrivals: Arrivals | None = None
+    """When inputs come; None: each as soon as it is wanted."""
+    battery: Battery | None = None
+    """What feeds the device; None: the mains."""
+    switching: tuple[Switching, ...] = ()
+    """Knobs that cost to turn."""
     choices: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Knob name -> choices offered; unnamed knobs offer all. One choice fixes a knob."""
 
@@ -52,10 +65,12 @@ class Stream:
                 f"the price goes from a positive low to a high, got {self.price}; "
                 "for one price give it twice"
             )
-        if any(budget.kind == "average" for budget in self.budgets):
+        average = [budget for budget in self.budgets if budget.kind == "average"]
+        if any(budget.resource != self.resource for budget in average) or len(average) > 1:
             raise InputError(
-                'the budgets of a stream are hard, got one of kind = "average"; an average one is '
-                "met by the price: give it when the policy is judged"
+                "a stream has one average budget at most, of the resource that its price is on, "
+                f"{self.resource}, got {', '.join(budget.resource for budget in average)}; "
+                "make others hard"
             )
         if self.worth not in ("right", "likelihood"):
             raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')

@@ -1,21 +1,16 @@
 """Machines that know one network only, by the names of its layers, its times or its weights."""
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 
 from penstock.backbones import Backbone
-from penstock.hardware.machine import Machine
+from penstock.hardware.machine import Machine, wrapped
 
 
 def machines(machine: Machine) -> Iterator[Machine]:
     """A machine and all that it holds, from the outside in."""
     yield machine
-    if is_dataclass(machine):
-        for field in fields(machine):
-            value = getattr(machine, field.name)
-            for each in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(each, Machine):
-                    yield from machines(each)
+    for each in wrapped(machine):
+        yield from machines(each)
 
 
 def is_bound(machine: Machine) -> bool:

@@ -1,8 +1,8 @@
 """The interface that every hardware model has."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -57,6 +57,25 @@ class Machine(ABC):
         its worst case.
         """
 
+    def later(self, state: State, seconds: Tensor) -> State:
+        """The state of n lanes after so many seconds [n] in which nothing runs.
+
+        By default what the machine wraps, and has the same state, answers.
+        """
+        for inner in wrapped(self):
+            state = inner.later(state, seconds)
+        return state
+
+    def held(self, setting: Mapping[str, float]) -> dict[str, float]:
+        """What of a setting of numbers still holds behind the first block of a decision.
+
+        A knob that does something once, as handing over does, goes back to full. By default what
+        the machine wraps answers.
+        """
+        for inner in wrapped(self):
+            setting = inner.held(setting)
+        return dict(setting)
+
     @property
     def bound(self) -> bool:
         """Whether it knows one network only: its layers, times or weights.
@@ -80,3 +99,13 @@ class Machine(ABC):
         One that changes no result is its own ideal; a wrapper wraps the ideal of what it wraps.
         """
         return self
+
+
+def wrapped(machine: Machine) -> Iterator[Machine]:
+    """The machines that one holds, not those inside of them."""
+    if is_dataclass(machine):
+        for field in fields(machine):
+            value = getattr(machine, field.name)
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(each, Machine):
+                    yield each

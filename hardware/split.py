@@ -144,6 +144,20 @@ class Split(Machine):
         dearer = Cost(*(max(near.each()[name], away.each()[name]) for name in RESOURCES))
         return dearer + self._longest(shape, bits) if bits else dearer
 
+    def later(self, state: State, seconds: Tensor) -> State:
+        """Link, near and far go on."""
+        state = {
+            **self.link.later(state, seconds),
+            **_prefixed("near_", self.near.later(_unprefixed("near_", state), seconds)),
+        }
+        if isinstance(self.far, Remote):
+            return state
+        return {**state, **_prefixed("far_", self.far.later(_unprefixed("far_", state), seconds))}
+
+    def held(self, setting: Mapping[str, float]) -> dict[str, float]:
+        """Features leave before the first block of a decision, or stay for all of it."""
+        return {**self.near.held(setting), "offload": 0}
+
     def ideal(self) -> Machine:
         """Without faults, losses and rounding; a server that cannot be seen becomes as near."""
         near = self.near.ideal()

@@ -27,8 +27,8 @@ from penstock.backbones import (
     restrict,
     work,
 )
-from penstock.envs import InferenceVectorEnv, Lanes, Outcomes, Stream
-from penstock.envs.budget import activation_shapes
+from penstock.envs import InferenceVectorEnv, Lanes, Live, Outcomes, Stream
+from penstock.envs.price_table import activation_shapes
 from penstock.hardware import RESOURCES, Analog, Dram, Machine, build_machine
 from penstock.scripts.naive import NaiveEnv, Script, live_pass, naive_pass, random_script
 
@@ -54,9 +54,8 @@ class Case:
     def lanes(self, *, controller: Sequence[int] | None) -> Lanes:
         """An engine with a lane an image."""
         n = len(self.images)
-        return Lanes(
-            self.backbone, self.machine, self.images, Stream(), lanes=n, controller=controller
-        )
+        live = Live(self.backbone, self.machine, self.images)
+        return Lanes(live, Stream(), lanes=n, controller=controller)
 
     def naive(self, count: int) -> list[NaiveEnv]:
         """Environments for one image each."""
@@ -165,9 +164,7 @@ def against_exact(case: Case) -> Figures:
     for name, (machine, choices) in machines.items():
         stream = Stream(choices=choices)
         lanes = Lanes(
-            case.backbone,
-            machine,
-            case.images,
+            Live(case.backbone, machine, case.images),
             stream,
             lanes=len(case.images),
             controller=None,

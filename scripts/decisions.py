@@ -12,7 +12,7 @@ from penstock.agents.deploy import Deployed
 from penstock.agents.network import PolicyNetwork
 from penstock.backbones import BITS, Backbone, Block, Images, Setting
 from penstock.backbones.prepared import Prepared, Way
-from penstock.envs import Lanes, Stream
+from penstock.envs import Lanes, Live, Stream
 from penstock.hardware import RESOURCES, Digital
 
 
@@ -72,4 +72,4 @@ def _lanes(backbone: Backbone, hidden: Sequence[int]) -> Lanes:
     pixels = torch.zeros(1, *backbone.shape, dtype=torch.uint8)
     names = tuple(str(label) for label in range(backbone.classes))
     images = Images(pixels, torch.zeros(1, dtype=torch.int64), names)
-    return Lanes(backbone, machine, images, Stream(), lanes=1, controller=hidden)
+    return Lanes(Live(backbone, machine, images), Stream(), lanes=1, controller=hidden)

@@ -69,7 +69,7 @@ class NaiveEnv(gym.Env[Floats, NDArray[np.integer[Any]]]):
         self.knobs = [knob for knob in knobs if len(knob.choices) > 1]
         sizes = [2, *(len(knob.choices) for knob in self.knobs)]
         self.action_space = gym.spaces.MultiDiscrete(sizes)
-        self.layout = Observation(backbone.depth, (), ())
+        self.layout = Observation(range(backbone.depth))
         columns = len(self.layout.columns)
         low = np.array([column.low for column in self.layout.columns], np.float32)
         high = np.array([column.high for column in self.layout.columns], np.float32)

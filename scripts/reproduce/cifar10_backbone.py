@@ -11,7 +11,7 @@ import tyro
 
 from penstock.backbones import BITS, RUN, WIDTH, Block, load_data, shipped, work
 from penstock.backbones.training import accuracies
-from penstock.envs.budget import activation_shapes
+from penstock.envs.price_table import activation_shapes
 from penstock.scripts.guard import guarded
 from penstock.scripts.results import Claim, write_claims
 

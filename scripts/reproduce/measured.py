@@ -31,7 +31,7 @@ from penstock.backbones import Backbone, InputError, Setting, run_exactly
 from penstock.backbones.prepared import prepare
 from penstock.backbones.training import accuracies
 from penstock.envs import Lanes
-from penstock.envs.budget import activation_shapes
+from penstock.envs.price_table import activation_shapes
 from penstock.hardware.measured import Measured
 from penstock.scripts.evaluate import open_scene
 from penstock.scripts.guard import guarded

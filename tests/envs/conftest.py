@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from penstock.backbones import Backbone, Images, tiny_resnet
-from penstock.envs import Lanes, Stream
+from penstock.envs import Lanes, Live, Stream
 from penstock.hardware import Digital
 
 Make = Callable[..., Lanes]
@@ -54,7 +54,11 @@ def make(backbone: Backbone, digital: Digital, images: Images) -> Make:
     """An engine over these; any argument can be another one."""
 
     def lanes(stream: Stream | None = None, **others: Any) -> Lanes:
-        arguments = {"backbone": backbone, "machine": digital, "images": images, "lanes": 4}
-        return Lanes(stream=stream or Stream(), **{**arguments, **others})
+        live = Live(
+            others.pop("backbone", backbone),
+            others.pop("machine", digital),
+            others.pop("images", images),
+        )
+        return Lanes(live, stream or Stream(), **{"lanes": 4, **others})
 
     return lanes

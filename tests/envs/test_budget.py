@@ -12,7 +12,8 @@ from torch import Tensor
 
 from penstock.backbones import Backbone, Block, InputError, Knob, Setting
 from penstock.envs import Budget, Lanes, Stream
-from penstock.envs.budget import SLACK, activation_shapes
+from penstock.envs.budget import SLACK
+from penstock.envs.price_table import activation_shapes
 from penstock.hardware import RESOURCES, Cost, Digital, Job, Machine, State, build_machine
 
 Make = Callable[..., Lanes]
@@ -218,12 +219,14 @@ def test_a_knob_that_a_block_lacks_is_priced_as_it_will_stand(make: Make, digita
     """Block 2 has no `run`; this machine asks for more when it says so all the same."""
     machine = Radio(digital, least=1.0)
     prices = make(Stream(choices=FEW), machine=machine).prices
-    block, depth = make().backbone.block(2), torch.tensor([2])
-    cheapest = machine.price(block, {"run": 1, "width": 0.25, "bits": 4}, prices.shapes[2])
+    backbone, depth = make().backbone, torch.tensor([2])
+    block, shape = backbone.block(2), activation_shapes(backbone)[2]
+    cheapest = machine.price(block, {"run": 1, "width": 0.25, "bits": 4}, shape)
     need = cheapest.rows() + prices.decision + prices.rest[3]
     left = torch.full((2, len(RESOURCES)), inf, dtype=torch.float64)
     left[:, 0] = need[0] * torch.tensor([1.001, 0.999])
-    enough, too_little = prices.allowed(depth.repeat(2), left)
+    each = prices.need(torch.eye(len(RESOURCES), dtype=torch.float64))
+    enough, too_little = prices.allowed(depth.repeat(2), left, each)
     assert enough[:4].tolist() == [True, True, False, True]  # exit, go on, run 0, run 1
     assert too_little[:2].tolist() == [True, False]
 
@@ -314,9 +317,9 @@ def test_a_machine_s_own_knob_counts_where_a_block_is_skipped(make: Make, digita
     action[1, names.index("volt")] = 0
     action[2, names.index("bits")] = 0
     lanes.start(torch.arange(3))
-    before = lanes._ledger.spent[:, 0].clone()
+    before = lanes.ledger.spent[:, 0].clone()
     lanes.step(action)
-    paid = (lanes._ledger.spent[:, 0] - before).tolist()
+    paid = (lanes.ledger.spent[:, 0] - before).tolist()
     assert paid == pytest.approx([1.0, 0.6, 1.0], rel=1e-3)
 
 
@@ -364,8 +367,9 @@ def test_no_limit_and_a_very_high_one_allow_the_same(make: Make) -> None:
     prices = make(Stream()).prices
     depth = torch.arange(len(prices.exits))
     high = torch.full((len(depth), len(RESOURCES)), 1e30, dtype=torch.float64)
-    unlimited = prices.allowed(depth, torch.full_like(high, inf))
-    assert torch.equal(unlimited, prices.allowed(depth, high))
+    need = prices.need(torch.eye(len(RESOURCES)).double())
+    unlimited = prices.allowed(depth, high[:, :0], need[:, :, :0])
+    assert torch.equal(unlimited, prices.allowed(depth, high, need))
 
 
 def test_choices_are_limited_in_the_order_of_their_price(make: Make) -> None:

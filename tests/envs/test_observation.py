@@ -6,22 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.envs import Lanes
-from penstock.envs.observation import FEATURES, UNKNOWN, Observation, confidence, pooled
+from penstock.envs.observation import FEATURES, UNKNOWN, Column, Observation, confidence, pooled
 
 Make = Callable[..., Lanes]
 
 
 def test_columns_are_named_in_order() -> None:
-    layout = Observation(2, ("energy_j_per_input",), ("bandwidth_bps", "time_s"))
+    layout = Observation(
+        (0, 3), (Column("battery", 0, 1),), ("energy_j_per_input",), ("bandwidth_bps", "time_s")
+    )
     assert [column.name for column in layout.columns] == [
         *(f"feature_{i}" for i in range(FEATURES)),
         *("first", "second", "third", "entropy", "answered"),
-        *("block_0", "block_1", "spent", "price", "inputs_left"),
-        *("left_energy_j_per_input", "machine_bandwidth_bps", "machine_time_s"),
+        *("block_0", "block_3", "spent", "price", "inputs_left"),
+        *("left_energy_j_per_input", "battery", "machine_bandwidth_bps", "machine_time_s"),
     ]
     places = list(range(len(layout.columns)))
-    parts = [places[s] for s in (layout.features, layout.confidence, layout.block, layout.account)]
-    assert [place for part in parts for place in part] == places
+    parts = [places[s] for s in (layout.network, layout.block, layout.account)]
+    assert [place for part in parts for place in part] == places[:-3]
+    assert [places[s] for s in (layout.features, layout.confidence)] == [
+        places[:FEATURES],
+        places[FEATURES : FEATURES + 5],
+    ]
+    assert layout.machine == layout.where("machine_bandwidth_bps")
     assert [layout.where(column.name) for column in layout.columns] == places
     assert layout.answered == layout.where("answered")
 

@@ -20,7 +20,8 @@ Make = Callable[..., Lanes]
         ({"price": (1.0, inf)}, "positive low"),
         ({"price": (nan, 1.0)}, "positive low"),
         ({"worth": "money"}, "'money'"),
-        ({"budgets": (Budget("macs", 1.0),)}, 'got one of kind = "average"'),
+        ({"budgets": (Budget("macs", 1.0),)}, "energy_j, got macs; make others hard"),
+        ({"budgets": (Budget("energy_j", 1.0),) * 2}, "one average budget at most"),
         ({"resource": "joules"}, "energy_j, latency_s, macs, sent_bytes, got 'joules'"),
     ],
 )

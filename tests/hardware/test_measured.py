@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from penstock.backbones import Backbone, Images, InputError, resnet, tiny_resnet
-from penstock.envs import Budget, Lanes, Stream
+from penstock.envs import Budget, Lanes, Live, Stream
 from penstock.hardware import Digital, Job, build_machine, check_machine
 from penstock.hardware.bound import check_network, is_bound
 from penstock.hardware.measured import Measured
@@ -88,9 +88,7 @@ def test_hard_budgets_hold_though_fewer_bits_take_longer(backbone: Backbone, pat
     images = Images(pixels, torch.zeros(16, dtype=torch.int64), tuple("0123456789"))
     hard = Budget("latency_s", 12e-3, kind="hard")
     lanes = Lanes(
-        backbone,
-        Measured(DIGITAL, path),
-        images,
+        Live(backbone, Measured(DIGITAL, path), images),
         Stream(resource="latency_s", budgets=(hard,)),
         lanes=16,
         controller=(8,),
@@ -137,10 +135,10 @@ def test_the_policy_is_priced_unless_it_is_bigger(backbone: Backbone, path: str)
     images = Images(pixels, torch.zeros(1, dtype=torch.int64), tuple("0123456789"))
     machine = Measured(DIGITAL, path, 4)
     stream = Stream(resource="latency_s")
-    lanes = Lanes(backbone, machine, images, stream, lanes=1, controller=(64, 64))
+    lanes = Lanes(Live(backbone, machine, images), stream, lanes=1, controller=(64, 64))
     assert float(lanes.prices.decision[1]) == pytest.approx(1e-4)
     with pytest.raises(InputError, match=r"smaller policy \(8000 multiplications\)"):
-        Lanes(backbone, machine, images, stream, lanes=1, controller=(64, 128))
+        Lanes(Live(backbone, machine, images), stream, lanes=1, controller=(64, 128))
 
 
 def test_tables_that_cannot_be_used(path: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from penstock.backbones import FULL, Backbone, Images, InputError, Setting, shipped, tiny_resnet
-from penstock.envs import Lanes, Stream
+from penstock.envs import Lanes, Live, Stream
 from penstock.hardware import Job, Link, Remote, Split, build_machine, through
 from penstock.hardware.bound import check_network
 from penstock.hardware.features import FLOAT_BITS, code, decode
@@ -127,7 +127,7 @@ def test_lanes_that_stay_are_run_here(served: Socket, backbone: Backbone) -> Non
         tuple(map(str, range(10))),
     )
     stream = Stream(choices={"run": [1], "width": [1.0], "bits": [32]})
-    lanes = Lanes(backbone, split(served.port, bits=(32,)), images, stream, lanes=20)
+    lanes = Lanes(Live(backbone, split(served.port, bits=(32,)), images), stream, lanes=20)
     lanes.start(torch.arange(20), torch.arange(20).unsqueeze(1))
     leaves_at = torch.arange(20) % 7  # before a block, or never
     for depth in range(backbone.depth):

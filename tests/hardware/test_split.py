@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from penstock.backbones import Block, Images, InputError, Setting, tiny_resnet
-from penstock.envs import Lanes, Stream
+from penstock.envs import Lanes, Live, Stream
 from penstock.hardware import (
     RESOURCES,
     Analog,
@@ -310,7 +310,7 @@ def test_the_engine_offers_offloading() -> None:
         tuple("0123456789"),
     )
     machine = Split(build_machine("microcontroller"), build_machine("server"), WIDE)
-    lanes = Lanes(backbone, machine, images, Stream(inputs_per_episode=3), lanes=6)
+    lanes = Lanes(Live(backbone, machine, images), Stream(inputs_per_episode=3), lanes=6)
     names = [column.name for column in lanes.layout.columns if column.name.startswith("machine_")]
     assert names == ["machine_rtt_s", "machine_log10_bps", "machine_load", "machine_away"]
     lanes.start(torch.arange(6))
