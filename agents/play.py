@@ -59,7 +59,7 @@ def play(
     streams = torch.arange(lanes.source.inputs // length * length).view(-1, length)
     waiting = 0
     found: list[Outcomes] = []
-    lanes.active[:] = False
+    lanes.rest()
     state = None
     while waiting < len(streams) or bool(lanes.active.any()):
         idle = (~lanes.active).nonzero().squeeze(1)[: len(streams) - waiting]

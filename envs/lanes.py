@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import log, prod
+from operator import lt
 from typing import final
 
 import torch
@@ -9,17 +10,21 @@ from torch import Tensor
 
 from penstock.backbones import EXIT, Backbone, Images, InputError
 from penstock.envs.actions import legal, strides
+from penstock.envs.activations import Rows, blend
+from penstock.envs.choices import Choices
 from penstock.envs.controller import decision_cost
 from penstock.envs.ledger import Ledger
 from penstock.envs.live import Live
 from penstock.envs.observation import Observation
-from penstock.envs.outcomes import Ended, Outcomes, Step
+from penstock.envs.outcomes import Answers, Outcomes, Step
 from penstock.envs.prices import Prices
 from penstock.envs.source import Source
 from penstock.envs.stream import Stream
 from penstock.envs.switching import Switches
 from penstock.envs.timeline import Next, Timeline
 from penstock.hardware import RESOURCES, Cost, Machine
+
+ENERGY, LATENCY = RESOURCES.index("energy_j"), RESOURCES.index("latency_s")
 
 Pricing = Callable[[Tensor, Tensor], Tensor]
 """Limits [k] of the average budgets of streams, for one input, and what is left of them for each
@@ -88,8 +93,9 @@ class Lanes:
         self.prices = Prices(table, self.offered, outline.fixed, decision.rows(), switches.most)
         self._switches = switches
         self._stride = strides(self._sizes[1:])
-        self._starts = torch.tensor([0, *self._sizes[:-1]]).cumsum(dim=0)
-        self._last_choice = torch.tensor(self._sizes) - 1
+        starts = torch.tensor([0, *self._sizes[:-1]]).cumsum(dim=0)
+        self._places = torch.arange(lanes).unsqueeze(1) * choices + starts  # [N, K] in `allowed`
+        self._decides = bool(self.prices.decision.any())
         self._priced = RESOURCES.index(stream.resource)
         self._full = float(self.full.each()[stream.resource])
         if self._full == 0:
@@ -99,9 +105,9 @@ class Lanes:
             )
 
         self.observation = torch.zeros(lanes, columns)
-        """[N, F]; changed in place by every step."""
+        """[N, F]; made anew by every step, and changed in place by `start`."""
         self.allowed = torch.ones(lanes, choices, dtype=torch.bool)
-        """[N, T]: what may be chosen now; see `Prices.allowed`."""
+        """[N, T]: what may be chosen now; made anew as `observation` is. See `Prices.allowed`."""
         self.active = torch.zeros(lanes, dtype=torch.bool)
         """[N]: whether a lane carries an input; the others rest."""
         self.price = torch.ones(lanes, dtype=torch.float64)
@@ -114,14 +120,21 @@ class Lanes:
         self.timeline = _timeline(stream, lanes, self.prices)
         """What time it is."""
         self._need = self.prices.need(self._limits())
-        self._runner = source.runner(outline, stream, self.observation, self.layout)
+        self._runner = source.runner(outline, stream, lanes, self.layout)
         self._queue = torch.zeros(lanes, stream.inputs_per_episode, dtype=torch.int64)
+        self._input = torch.zeros(lanes, dtype=torch.int64)  # that a lane carries
         self._depth = torch.zeros(lanes, dtype=torch.int64)
         self._overruled = torch.zeros(lanes, dtype=torch.int64)
-        self._lost = torch.zeros(lanes, dtype=torch.int64)  # before the input that is on its way
-        self._worth = torch.zeros(lanes, dtype=torch.float64)  # of the stream so far
-        shape = (lanes, self.prices.stages, len(self.knobs))
-        self._choices = torch.full(shape, -1, dtype=torch.int64)
+        self._corrected = False  # whether any decision ever was
+        self._exits = torch.cat([self.prices.last[:1] - 1, self.prices.last])  # by depth, -1 first
+        self._lost = self._runner.lost()  # before the input that is on its way
+        self._stage = torch.zeros(lanes, dtype=torch.int64)  # depth, but never behind the last
+        self._charge = torch.zeros(lanes, dtype=torch.float64)  # for a unit of the priced resource
+        self._shown_price = torch.zeros(lanes)
+        self._first = torch.arange(lanes) * stream.inputs_per_episode  # of a stream in the queue
+        self._made = Choices(self.prices.stages, self._sizes)
+        left = torch.arange(stream.inputs_per_episode).flip(0) / stream.inputs_per_episode
+        self._left = torch.cat([left, left[-1:]])  # share of inputs to come, by position
 
     @property
     def full(self) -> Cost:
@@ -170,7 +183,11 @@ class Lanes:
         """Start all randomness anew."""
         self._rng = torch.Generator().manual_seed(seed)
 
-    @torch.no_grad()
+    def rest(self) -> None:
+        """Let all lanes rest, whatever they carry."""
+        self.active = torch.zeros(self.n, dtype=torch.bool)
+
+    @torch.inference_mode()
     def start(
         self,
         rows: Tensor,
@@ -196,19 +213,17 @@ class Lanes:
         low, high = self.stream.price
         share = torch.rand(k, generator=self._rng, dtype=torch.float64)
         drawn = low * (high / low) ** share
-        self.price[rows] = drawn if price is None else torch.full_like(drawn, price)
+        self._set_price(rows, drawn if price is None else torch.full_like(drawn, price))
         self._fixed[rows] = price is not None
         self._runner.begin(rows, self._rng)
         self._queue[rows] = inputs
         self.ledger.open_stream(rows, self._rng, limit)
         self._switches.open(rows)
-        self._worth[rows] = 0.0
         self.active[rows] = True
-        first = self.timeline.open(rows, self._rng)
-        self._present(first)
-        self._observe()
+        self._present(self.timeline.open(rows, self._rng))
+        self._observe(rows)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, actions: Tensor) -> Step:
         """Take one decision on every active lane.
 
@@ -220,58 +235,61 @@ class Lanes:
                 f"actions are one index per lane and knob, {(self.n, len(self.knobs))}, "
                 f"got {tuple(actions.shape)}"
             )
-        chosen, replaced = self._legal(actions.long())
-        leaving = self.active & (chosen[:, 0] == 0)
-        running = self.active & ~leaving
-        if replaced is not None:
-            # Whoever leaves does not set the other knobs.
-            self._overruled += self.active & (replaced[:, 0] | (running & replaced.any(dim=1)))
+        chosen = self._legal(actions.long())
+        running = self.active & (chosen[:, 0] != 0)
+        combination = chosen[:, 1] if len(self._sizes) == 2 else chosen[:, 1:] @ self._stride
+        cost = self._runner.run(running, self._stage, combination, self._rng)
+        aside = self._aside(running, chosen)
+        if aside is not None:
+            self._runner.wait(aside[LATENCY])
+            cost += aside
+        self._made.note(running, combination)
+        self._depth = self._depth + running
+        answered = self.active ^ (running & (self._depth != self.prices.stages))
+        self.ledger.pay(cost)
+        self.timeline.spend(cost, self.active)
 
-        stage = self._depth.clamp(max=self.prices.stages - 1)
-        combination = (chosen[:, 1:] * self._stride).sum(dim=1)
-        cost = self._runner.run(running, stage, combination, self._rng)
-        cost += self.active.unsqueeze(1) * self.prices.decision
-        if self.stream.switching:
-            turned = self._switches.turn(running, stage, chosen[:, 1:])
-            self._runner.wait(torch.arange(self.n), turned[:, RESOURCES.index("latency_s")])
-            cost += turned
-        place = torch.arange(self.n) * self.prices.stages + stage
-        made = torch.where(running.unsqueeze(1), chosen, -1)
-        made[:, 0] = chosen[:, 0]
-        self._choices.view(-1, len(self.knobs))[place[self.active]] = made[self.active]
-        self._depth += running
-        answered = leaving | (running & (self._depth == self.prices.stages))
-        self.ledger.pay(slice(None), cost)
-        latency_s = cost[:, RESOURCES.index("latency_s")]
-        self.timeline.pass_(slice(None), latency_s, cost[:, RESOURCES.index("energy_j")])
+        right, worth = self._runner.answers(self._input)
+        late = self.timeline.late()
+        if late is not None:
+            right, worth = right & ~late, worth.masked_fill(late, 0.0)
+        worth = worth * answered
+        reward = worth - self._charge * cost[self._priced]
+        answers = self._answers(answered, right, worth, late)
+        after = self.timeline.advance(answered)
+        self.active = self.active & ~after.ended
+        dropped, limits, left = self._dropped(after), self.ledger.limits, self.ledger.left
+        self._present(after)
+        self._observe(slice(None))
+        return Step(reward.float(), after.ended, answers, dropped, limits, left)
 
-        gone = answered.nonzero().squeeze(1)
-        outcomes = self._outcomes(gone)
-        reward = -self.price * cost[:, self._priced] / self._full
-        reward[gone] += outcomes.worth
-        self._worth[gone] += outcomes.worth
-        after = self.timeline.advance(gone)
-        done = torch.zeros_like(self.active)
-        done[after.ended] = True
-        self.active &= ~done
-        ended = Ended(
-            after.ended,
-            self.ledger.total[after.ended],
-            self.ledger.limits[after.ended],
-            self.ledger.left[after.ended],
-            self._worth[after.ended],
-        )
-        dropped = self._present(after)
-        self._observe()
-        return Step(reward.float(), done, _joined(outcomes, dropped), ended)
-
-    def _legal(self, actions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Actions that are allowed, and where they are others than those given; None: nowhere."""
-        inside = (actions >= 0) & (actions <= self._last_choice)
-        if inside.all() and self.allowed.gather(1, actions + self._starts).all():
-            return actions, None
+    def _legal(self, actions: Tensor) -> Tensor:
+        """Choices that are allowed in place of those that are not, [N, K]."""
+        low, high = actions.aminmax(dim=0)
+        inside = min(low.tolist()) >= 0 and all(map(lt, high.tolist(), self._sizes))
+        # Which place in `allowed` an action is: few large steps, as every input takes this way.
+        if (
+            inside
+            and self.allowed.view(-1).index_select(0, (actions + self._places).view(-1)).all()
+        ):
+            return actions
         chosen = legal(actions, self.allowed, self._sizes)
-        return chosen, chosen != actions
+        replaced = self.active.unsqueeze(1) & (chosen != actions)
+        # Whoever leaves does not set the other knobs.
+        replaced[:, 1:] &= chosen[:, :1] != 0
+        self._overruled = self._overruled + replaced.any(dim=1)
+        self._corrected = True
+        return chosen
+
+    def _aside(self, running: Tensor, chosen: Tensor) -> Tensor | None:
+        """What the policy's work and turning knobs take, [R, N]; None for nothing."""
+        aside = None
+        if self._decides:
+            aside = self.prices.decision.unsqueeze(1) * self.active
+        if self.stream.switching:
+            turned = self._switches.turn(running, self._stage, chosen[:, 1:])
+            aside = turned if aside is None else aside + turned
+        return aside
 
     def _limits(self) -> Tensor:
         """What each hard limit counts, [R, H]: a resource, or what a battery gives."""
@@ -285,34 +303,90 @@ class Lanes:
             limits = torch.cat([limits, drain], dim=1)
         return limits
 
-    def _present(self, after: Next) -> Outcomes | None:
-        """Put the next input of their streams on lanes and run the stem; tell what was dropped."""
-        dropped = self._dropped(after) if len(after.dropped_rows) else None
-        rows = after.rows
-        if len(rows) == 0:
-            return dropped
-        if self.stream.arrivals is not None:
-            self._runner.wait(rows, after.waited_s)
-        position = self.timeline.position[rows]
-        self._depth[rows] = 0
-        self._overruled[rows] = 0
-        self._lost[rows] = self._runner.lost(rows)
-        self._choices[rows] = -1
-        self.ledger.open_input(rows)
-        cost = self._runner.present(rows, self._queue[rows, position], self._rng)
-        self.ledger.pay(rows, cost)
-        latency_s = cost[:, RESOURCES.index("latency_s")]
-        self.timeline.pass_(rows, latency_s, cost[:, RESOURCES.index("energy_j")])
+    def _present(self, after: Next) -> None:
+        """Put the next input of their streams on lanes and run the stem."""
+        mask, length = after.going, self.stream.inputs_per_episode
+        others = ~mask
+        if after.waited_s is not None:
+            self._runner.wait(after.waited_s)
+        position = self.timeline.position.clamp(max=length - 1)
+        fresh = self._queue.view(-1).index_select(0, self._first + position)
+        self._input = blend(mask, fresh, self._input)
+        self._depth = self._depth * others
+        self._stage = self._depth.clamp(max=self.prices.stages - 1)
+        if self._corrected:
+            self._overruled = self._overruled * others
+        lost = self._runner.lost()
+        if lost is not None and self._lost is not None:
+            self._lost = blend(mask, lost, self._lost)
+        cost = self._runner.present(mask, self._input, self._rng)
+        self.ledger.open_input(mask, cost)
+        self.timeline.spend(cost, mask)
         if self.pricing is not None:
-            left = self.stream.inputs_per_episode - position
-            prices = self.pricing(*self.ledger.rates(rows, left))
-            prices = prices.double().clamp(*self.stream.price)
-            self.price[rows] = torch.where(self._fixed[rows], self.price[rows], prices)
-        return dropped
+            rows = mask.nonzero().squeeze(1)
+            rates = self.ledger.rates(rows, length - position[rows])
+            prices = self.pricing(*rates).double().clamp(*self.stream.price)
+            self._set_price(rows, torch.where(self._fixed[rows], self.price[rows], prices))
 
-    def _dropped(self, after: Next) -> Outcomes:
+    def _set_price(self, rows: Tensor, prices: Tensor) -> None:
+        low, high = self.stream.price
+        self.price[rows] = prices
+        self._charge[rows] = prices / self._full
+        shown = (prices / low).log() / max(log(high / low), 1e-9)
+        self._shown_price[rows] = shown.clamp(0, 1).float()
+
+    def _observe(self, rows: Rows) -> None:
+        """Fill observations and masks of some lanes."""
+        seen, states = self._runner.observe(rows)
+        position = self.timeline.position[rows]
+        account = [
+            (self.ledger.spent[self._priced, rows] * (1 / self._full)).clamp(max=2),
+            self._shown_price[rows],
+            self._left.index_select(0, position),
+            *self.ledger.observe(rows, position),
+            *(values[rows] for values in self.timeline.observe()),
+            *(values[rows] for values in self._switches.observe()),
+            *states,
+        ]
+        shown = torch.empty(len(account), len(position))
+        for row, values in zip(shown, account, strict=True):
+            row.copy_(values)
+        observation = torch.cat([seen, shown.T], dim=1)
+        afford = self.ledger.affordable(rows, position)
+        if self.stream.battery is not None:
+            charge_j = self.timeline.charge_j[rows].unsqueeze(1)
+            afford = charge_j if afford is None else torch.cat([afford, charge_j], dim=1)
+        allowed = self.prices.allowed(self._stage[rows], afford, self._need)
+        if isinstance(rows, slice):
+            self.observation, self.allowed = observation, allowed
+        else:
+            self.observation[rows], self.allowed[rows] = observation, allowed
+
+    def _answers(self, mask: Tensor, right: Tensor, worth: Tensor, late: Tensor | None) -> Answers:
+        """What becomes of the inputs on the lanes of a mask; none of it is changed in place."""
+        lost = self._runner.lost()
+        if lost is not None and self._lost is not None:
+            lost = lost - self._lost
+        return Answers(
+            mask=mask,
+            inputs=self._input,
+            right=right,
+            worth=worth,
+            late=late,
+            cost=self.ledger.spent,
+            depth=self._depth,
+            exits=self._exits,
+            over=self.ledger.over(),
+            overruled=self._overruled,
+            lost=lost,
+            choices=self._made.since(self._stage),
+        )
+
+    def _dropped(self, after: Next) -> Outcomes | None:
         """Inputs that nobody looked at."""
         rows = after.dropped_rows
+        if len(rows) == 0:
+            return None
         none, zero = torch.zeros(len(rows), dtype=torch.bool), torch.zeros_like(rows)
         return Outcomes(
             lanes=rows,
@@ -325,51 +399,7 @@ class Lanes:
             over=none,
             overruled=zero,
             lost=zero,
-            choices=self._choices.new_full((len(rows), *self._choices.shape[1:]), -1),
-        )
-
-    def _observe(self) -> None:
-        """Fill the columns that are not filled where a stage runs, and the masks."""
-        layout, observation = self.layout, self.observation
-        low, high = self.stream.price
-        length = self.stream.inputs_per_episode
-        left = length - self.timeline.position.clamp(max=length - 1)
-        account = [
-            (self.ledger.spent[:, self._priced] / self._full).clamp(0, 2),
-            ((self.price / low).log() / max(log(high / low), 1e-9)).clamp(0, 1),
-            (left - 1) / length,
-            *self.ledger.shares(),
-            *self.ledger.observe(left),
-            *self.timeline.observe(),
-            *self._switches.observe(),
-        ]
-        for column, values in enumerate(account, start=layout.account.start):
-            observation[:, column] = values
-        self._runner.observe(observation)
-        places = torch.eye(layout.depth + 1)[:, :-1]
-        observation[:, layout.block] = places[self._depth]
-        stage = self._depth.clamp(max=self.prices.stages - 1)
-        afford = self.ledger.affordable(slice(None), left - 1)
-        if self.stream.battery is not None:
-            afford = torch.cat([afford, self.timeline.charge_j.unsqueeze(1)], dim=1)
-        self.allowed = self.prices.allowed(stage, afford, self._need)
-
-    def _outcomes(self, rows: Tensor) -> Outcomes:
-        inputs = self._queue[rows, self.timeline.position[rows]]
-        right, worth = self._runner.answers(rows, inputs)
-        late = self.timeline.late(rows)
-        return Outcomes(
-            lanes=rows,
-            inputs=inputs,
-            right=right & ~late,
-            worth=torch.where(late, 0.0, worth),
-            missed=late,
-            cost=self.ledger.spent[rows],
-            exit=self.prices.last[self._depth[rows] - 1],
-            over=self.ledger.over(rows),
-            overruled=self._overruled[rows],
-            lost=self._runner.lost(rows) - self._lost[rows],
-            choices=self._choices[rows],
+            choices=rows.new_full((len(rows), self.prices.stages, len(self.knobs)), -1),
         )
 
 
@@ -381,13 +411,3 @@ def _timeline(stream: Stream, lanes: int, prices: Prices) -> Timeline:
     idle_w = battery.idle_w * joule if battery is not None else 0.0
     need_j = float(prices.cheapest[energy] + idle_w * prices.cheapest[latency])
     return Timeline(stream.inputs_per_episode, lanes, stream.arrivals, battery, joule, need_j)
-
-
-def _joined(outcomes: Outcomes, dropped: Outcomes | None) -> Outcomes:
-    if dropped is None:
-        return outcomes
-    parts = {
-        name: torch.cat([getattr(outcomes, name), getattr(dropped, name)])
-        for name in Outcomes.__slots__
-    }
-    return Outcomes(**parts)

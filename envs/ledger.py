@@ -19,7 +19,8 @@ from penstock.hardware import RESOURCES
 class Ledger:
     """The accounts of N lanes.
 
-    Letters: `N` lanes, `n` some of them, `R` resources, `B` budgets, `H` hard ones.
+    Letters: `N` lanes, `n` some of them, `R` resources, `B` budgets, `H` hard ones. In costs lanes
+    lie side by side in memory, as a short last dimension is slow to go through.
 
     Raises:
         InputError: if a budget is below the cheapest way to an answer.
@@ -29,6 +30,8 @@ class Ledger:
         self._resources = [RESOURCES.index(budget.resource) for budget in budgets]
         self._hard = [i for i, budget in enumerate(budgets) if budget.kind == "hard"]
         self._whole = torch.tensor([budget.whole for budget in budgets], dtype=torch.bool)
+        self._per_input = not bool(self._whole.all())
+        self._never = torch.zeros(lanes, dtype=torch.bool)
         self._drawn = any(budget.drawn for budget in budgets)
         self._inputs = inputs
         least = [prices.limit(budget, inputs) for budget in budgets]
@@ -60,10 +63,8 @@ class Ledger:
         """[N, B]: of an input or, where there is one account for all, of a stream."""
         self.left = self.limits.clone()
         """[N, B]: of each budget."""
-        self.spent = torch.zeros(lanes, len(RESOURCES), dtype=torch.float64)
-        """[N, R]: on the input that a lane carries."""
-        self.total = torch.zeros(lanes, len(RESOURCES), dtype=torch.float64)
-        """[N, R]: on the stream so far."""
+        self.spent = torch.zeros(len(RESOURCES), lanes, dtype=torch.float64)
+        """[R, N]: on the input that a lane carries."""
 
     def open_stream(self, rows: Tensor, rng: torch.Generator, limit: Tensor | None) -> None:
         """Start all budgets of some lanes anew.
@@ -75,45 +76,56 @@ class Ledger:
         """
         if self._drawn:
             share = torch.rand(len(rows), len(self._least), generator=rng, dtype=torch.float64)
-            self.limits[rows] = self._least * (self._span * share).exp()
+            limits = self._least * (self._span * share).exp()
+            self.limits = self.limits.index_copy(0, rows, limits)
         if limit is not None:
             if self._average is None:
                 raise InputError(
                     "a limit was given to streams that have no average budget; add one, with "
                     'kind = "average"'
                 )
+            self.limits = self.limits.clone()
             self.limits[rows, self._average] = limit.double() * self._inputs
-        self.left[rows] = self.limits[rows]
-        self.total[rows] = 0.0
+        # Replaced, never changed in place, so that what was can be kept.
+        self.left = self.left.index_copy(0, rows, self.limits[rows])
 
-    def open_input(self, rows: Tensor) -> None:
-        """Start the accounts of the next input of some lanes; a stream's budgets stay."""
-        self.spent[rows] = 0.0
-        if len(self._least):
-            self.left[rows] = torch.where(self._whole, self.left[rows], self.limits[rows])
+    def open_input(self, mask: Tensor, cost: Tensor) -> None:
+        """Start the accounts of the next input of some lanes, whose stem took something, [R, N].
 
-    def pay(self, rows: Rows, cost: Tensor) -> None:
-        """Book a cost [n, R]."""
-        self.spent[rows] += cost
-        self.total[rows] += cost
-        if len(self._least):
-            self.left[rows] -= cost[:, self._resources]
+        A stream's budgets stay.
+        """
+        self.spent = cost * mask + self.spent * ~mask
+        if self._per_input:
+            fresh = mask.unsqueeze(1) & ~self._whole
+            self.left = torch.where(fresh, self.limits, self.left)
+        if self._resources:
+            self.left = self.left - (cost[self._resources] * mask).T
 
-    def affordable(self, rows: Rows, inputs_after: Tensor) -> Tensor:
-        """What hard budgets leave for the present input, [n, H].
+    def pay(self, cost: Tensor) -> None:
+        """Book a cost [R, N]."""
+        self.spent = self.spent + cost
+        if self._resources:
+            self.left = self.left - cost[self._resources].T
+
+    def affordable(self, rows: Rows, position: Tensor) -> Tensor | None:
+        """What hard budgets leave for the present input, [n, H]; None if there are none.
 
         Args:
             rows: n lanes.
-            inputs_after: how many inputs of the stream come later, [n]; a budget per stream sets
-                enough for the cheapest way aside for each of them.
+            position: which input of its stream each carries, [n]; a budget per stream sets enough
+                for the cheapest way aside for each that comes later.
         """
-        left = self.left[rows][:, self._hard]
-        return left - inputs_after.unsqueeze(1) * self._cheapest
+        if not self._hard:
+            return None
+        after = (self._inputs - 1 - position).clamp(min=0)
+        return self.left[rows][:, self._hard] - after.unsqueeze(1) * self._cheapest
 
-    def over(self, rows: Tensor) -> Tensor:
-        """Whether a hard budget was exceeded, [n] bool."""
+    def over(self) -> Tensor:
+        """Whether a hard budget was exceeded, [N] bool."""
+        if not self._hard:
+            return self._never
         # Twice the slack: what was just allowed must not be blamed for rounding.
-        beyond = self.left[rows] < -2 * SLACK * self.limits[rows]
+        beyond = self.left < -2 * SLACK * self.limits
         return beyond[:, self._hard].any(dim=1)
 
     def rates(self, rows: Tensor, inputs_left: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,17 +139,16 @@ class Ledger:
         limit, left = self.limits[rows, self._average], self.left[rows, self._average]
         return limit / self._inputs, left / inputs_left
 
-    def shares(self) -> list[Tensor]:
-        """What is left of each hard budget that is observed, as a share of it, in 0..1, [N]."""
-        return [(self.left[:, i] / self.limits[:, i]).clamp(0, 1) for i in self._left_shown]
-
-    def observe(self, inputs_left: Tensor) -> list[Tensor]:
-        """The columns, [N] each; `inputs_left` counts the present one, [N]."""
+    def observe(self, rows: Rows, position: Tensor) -> list[Tensor]:
+        """The columns of some lanes, [n] each; they carry input `position` of their streams."""
+        if not self._resources:
+            return []
+        left, limits = self.left[rows], self.limits[rows]
+        shares = [(left[:, i] / limits[:, i]).clamp(0, 1) for i in self._left_shown]
         span = self._span.clamp(min=1e-9)
-        limits = [
-            ((self.limits[:, i] / self._least[i]).log() / span[i]).clamp(0, 1)
-            for i in self._limit_shown
+        placed = [
+            ((limits[:, i] / self._least[i]).log() / span[i]).clamp(0, 1) for i in self._limit_shown
         ]
-        part = self._inputs / inputs_left.clamp(min=1)
-        rates = [(self.left[:, i] / self.limits[:, i] * part).clamp(0, 2) for i in self._rate_shown]
-        return limits + rates
+        part = self._inputs / (self._inputs - position).clamp(min=1)
+        rates = [(left[:, i] / limits[:, i] * part).clamp(0, 2) for i in self._rate_shown]
+        return shares + placed + rates

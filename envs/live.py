@@ -65,10 +65,10 @@ class Live(Source):
         )
 
     def runner(
-        self, outline: Outline, stream: Stream, observation: Tensor, layout: Observation
+        self, outline: Outline, stream: Stream, lanes: int, layout: Observation
     ) -> "LiveRunner":
         """Who runs the network."""
-        return LiveRunner(self, outline, stream, observation, layout)
+        return LiveRunner(self, outline, stream, lanes, layout)
 
 
 @final
@@ -83,11 +83,14 @@ class LiveRunner(Runner):
         live: Live,
         outline: Outline,
         stream: Stream,
-        observation: Tensor,
+        lanes: int,
         layout: Observation,
     ) -> None:
         self._backbone, self._machine, self._images = live.backbone, live.machine, live.images
-        self._stream, self._layout, self._observation = stream, layout, observation
+        self._stream, self._layout = stream, layout
+        self._shown = torch.zeros(lanes, layout.network.stop)  # columns of the network
+        self._reached = torch.zeros(lanes, dtype=torch.int64)  # which stage comes next
+        self._places = torch.eye(layout.depth + 1)[:, :-1]
         self._stages = cut_stages(outline.first, live.backbone.depth)
         self._settings = outline.settings()
         held = [live.machine.held(setting) for setting in self._settings]
@@ -95,8 +98,7 @@ class LiveRunner(Runner):
         self._same = outline.table.same
         self._shapes = activation_shapes(live.backbone)
         self._device = next(live.backbone.parameters()).device
-        n = len(observation)
-        self._n = n
+        self._n = n = lanes
         self._activations = Activations(n, self._device)
         self.logits = torch.zeros(n, live.backbone.classes)
         """[N, classes]: what the head that a lane passed last said."""
@@ -108,29 +110,32 @@ class LiveRunner(Runner):
         for name, value in self._machine.reset(len(rows), rng).items():
             self._state[name][rows] = value
 
-    def present(self, rows: Tensor, inputs: Tensor, rng: torch.Generator) -> Tensor:
-        """Images [k] through the stem."""
-        pixels = self._images.pixels[inputs].to(self._device)
-        x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+    def present(self, mask: Tensor, inputs: Tensor, rng: torch.Generator) -> Tensor:
+        """Images through the stem."""
+        rows = mask.nonzero().squeeze(1)
+        self._reached[rows] = 0
         cost = torch.zeros(self._n, len(RESOURCES), dtype=torch.float64)
+        if len(rows) == 0:
+            return cost.T
+        pixels = self._images.pixels[inputs[rows]].to(self._device)
+        x = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
         where = rows_or_all(rows, self._n)
         y = self._job(Job(self._backbone.stem, x, self._settings[-1]), where, rng, cost)
         self._activations.put(self._shapes[0], where, y)
-        self._observation[rows, self._layout.features] = pooled(y).cpu()
-        self._observation[rows, self._layout.confidence] = torch.tensor(UNKNOWN)
-        return cost[rows]
+        self._shown[rows, self._layout.features] = pooled(y).cpu()
+        self._shown[rows, self._layout.confidence] = torch.tensor(UNKNOWN)
+        return cost.T
 
-    def run(
-        self, running: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator
-    ) -> Tensor:
+    def run(self, mask: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator) -> Tensor:
         """All groups of a stage through its blocks, then together through the head behind."""
         cost = torch.zeros(self._n, len(RESOURCES), dtype=torch.float64)
+        self._reached += mask
         settings = len(self._settings)
         code = stage * settings + self._same[stage, combination]
-        for s, at_stage in groupby(groups(running, code), lambda group: group[0] // settings):
+        for s, at_stage in groupby(groups(mask, code), lambda group: group[0] // settings):
             parts = [(number % settings, rows) for number, rows in at_stage]
             self._run_stage(self._stages[s], parts, rng, cost)
-        return cost
+        return cost.T
 
     def _run_stage(
         self,
@@ -153,15 +158,15 @@ class LiveRunner(Runner):
         if changed:
             rows = together(changed)
             features = pooled(self._activations.take(there, rows)).cpu()
-            self._observation[rows, self._layout.features] = features
+            self._shown[rows, self._layout.features] = features
         rows = together([rows for _, rows in parts])
         if head is None:
-            self._observation[rows, self._layout.answered] = 0.0
+            self._shown[rows, self._layout.answered] = 0.0
         else:
             y = self._activations.take(there, rows)
             logits = self._job(Job(head, y, self._settings[-1]), rows, rng, cost).cpu()
             self.logits[rows] = logits
-            self._observation[rows, self._layout.confidence] = confidence(logits)
+            self._shown[rows, self._layout.confidence] = confidence(logits)
 
     def _job(self, job: Job, rows: Rows, rng: torch.Generator, cost: Tensor) -> Tensor:
         """Have the machine run a job, and book what it cost and what it left behind."""
@@ -172,26 +177,25 @@ class LiveRunner(Runner):
             self._state[name][rows] = value
         return y
 
-    def answers(self, rows: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def answers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Compared with the labels."""
-        logits, labels = self.logits[rows], self._images.labels[inputs]
-        return logits.argmax(dim=1) == labels, self._stream.value(logits, labels)
+        labels = self._images.labels[inputs]
+        return self.logits.argmax(dim=1) == labels, self._stream.value(self.logits, labels)
 
-    def wait(self, rows: Tensor, seconds: Tensor) -> None:
+    def wait(self, seconds: Tensor) -> None:
         """The machine's state goes on."""
-        before = {name: value[rows] for name, value in self._state.items()}
-        for name, value in self._machine.later(before, seconds).items():
-            self._state[name][rows] = value
+        if self._state:
+            self._state = dict(self._machine.later(self._state, seconds))
 
-    def lost(self, rows: Tensor) -> Tensor:
+    def lost(self) -> Tensor | None:
         """As the machine counts them."""
         count = self._state.get("lost")
         if count is None:
-            return torch.zeros(len(rows), dtype=torch.int64)
-        own = count[rows]
-        return (own if own.dim() == 1 else own[:, 0]).long()
+            return None
+        return (count if count.dim() == 1 else count[:, 0]).long()
 
-    def observe(self, observation: Tensor) -> None:
-        """Copy the numbers of the state."""
-        for column, name in enumerate(self._layout.states, start=self._layout.machine):
-            observation[:, column] = self._state[name].to(observation)
+    def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
+        """What was seen, and the numbers of the state."""
+        blocks = self._places[self._reached[rows]]
+        seen = torch.cat([self._shown[rows], blocks], dim=1)
+        return seen, [self._state[name][rows] for name in self._layout.states]

@@ -1,7 +1,11 @@
 """What the engine says of a step: rewards, ends, and what became of the inputs answered in it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import final
 
+import torch
 from torch import Tensor
 
 
@@ -27,20 +31,88 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The streams that ended in one step. `d` of them, `R` resources, `B` budgets."""
+    """The streams that ended in one step. `d` of them, `B` budgets."""
 
     lanes: Tensor  # [d]
-    cost: Tensor  # [d, R] of all inputs
     limits: Tensor  # [d, B] of the stream, or of one input of it
     left: Tensor  # [d, B] of them
-    worth: Tensor  # [d] of all answers
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a step brought; `N` lanes."""
+class Answers:
+    """The same of all lanes side by side; what stands at lanes outside of the mask means nothing.
 
-    reward: Tensor  # [N] float32
-    done: Tensor  # [N] bool, the stream is over and the lane rests until it is started again
-    outcomes: Outcomes
-    ended: Ended
+    Letters: `N` lanes, `R` resources.
+    """
+
+    mask: Tensor  # [N] bool, lanes that answered
+    inputs: Tensor  # [N]
+    right: Tensor  # [N] bool
+    worth: Tensor  # [N] float64
+    late: Tensor | None  # [N] bool; None where there is no deadline
+    cost: Tensor  # [R, N] float64
+    depth: Tensor  # [N] stages that were run
+    exits: Tensor  # [S + 1] the last block that was run, by depth
+    over: Tensor  # [N] bool
+    overruled: Tensor  # [N]
+    lost: Tensor | None  # [N]; None where nothing is counted
+    choices: Callable[[Tensor], Tensor]  # lanes [k] -> [k, S, K]
+
+    def gathered(self) -> Outcomes:
+        """One row an answer."""
+        rows = self.mask.nonzero().squeeze(1)
+        right = self.right[rows]
+        return Outcomes(
+            lanes=rows,
+            inputs=self.inputs[rows],
+            right=right,
+            worth=self.worth[rows],
+            missed=torch.zeros_like(right) if self.late is None else self.late[rows],
+            cost=self.cost[:, rows].T,
+            exit=self.exits[self.depth[rows]],
+            over=self.over[rows],
+            overruled=self.overruled[rows],
+            lost=torch.zeros_like(rows) if self.lost is None else self.lost[rows],
+            choices=self.choices(rows),
+        )
+
+
+@final
+class Step:
+    """What a step brought; `N` lanes. Details are gathered when they are asked for."""
+
+    def __init__(
+        self,
+        reward: Tensor,
+        done: Tensor,
+        answers: Answers,
+        dropped: Outcomes | None,
+        limits: Tensor,
+        left: Tensor,
+    ) -> None:
+        self.reward = reward
+        """[N] float32."""
+        self.done = done
+        """[N] bool: the stream is over, and the lane rests until it is started again."""
+        self.answers = answers
+        """Of all lanes side by side."""
+        self._dropped, self._limits, self._left = dropped, limits, left
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """What became of inputs: those that were answered, then those that were dropped."""
+        answered = self.answers.gathered()
+        if self._dropped is None:
+            return answered
+        return Outcomes(
+            *(
+                torch.cat([getattr(answered, field.name), getattr(self._dropped, field.name)])
+                for field in fields(Outcomes)
+            )
+        )
+
+    @cached_property
+    def ended(self) -> Ended:
+        """What became of streams."""
+        rows = self.done.nonzero().squeeze(1)
+        return Ended(rows, self._limits[rows], self._left[rows])

@@ -131,17 +131,18 @@ class Prices:
         """
         return (self.corner + self.rest[1:].unsqueeze(1)) @ limits
 
-    def allowed(self, stage: Tensor, left: Tensor, need: Tensor) -> Tensor:
+    def allowed(self, stage: Tensor, left: Tensor | None, need: Tensor) -> Tensor:
         """Which choices keep every budget keepable: [N, T] bool, exit's two first.
 
         Any combination of the choices allowed is affordable, and leaves enough to reach an answer.
 
         Args:
             stage: that each lane is about to run, [N].
-            left: what each lane may still take of each hard limit for this input, [N, H].
+            left: what each lane may still take of each hard limit for this input, [N, H]; None
+                if there are no limits.
             need: what combinations take of them, [S, M, H].
         """
-        if left.shape[1] == 0:
+        if left is None:
             return self.free.index_select(0, stage)
         fits = (need[stage] <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)  # [N, M]
         size = torch.where(fits, self.volumes[stage], -1)

@@ -44,7 +44,7 @@ class InferenceEnv(gym.Env[Floats, Indices]):
     def step(self, action: Indices) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Take one decision."""
         step = self.lanes.step(torch.from_numpy(np.array(action)).view(1, -1))
-        infos = information(step.outcomes, slice(None), 1)
+        infos = information(step.answers, step.answers.mask.numpy())
         info = {name: value[0] for name, value in infos.items() if not name.startswith("_")}
         return self._observation(), float(step.reward[0]), bool(step.done[0]), False, info
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import Knob, every_setting
+from penstock.envs.activations import Rows
 from penstock.envs.observation import Observation
 from penstock.envs.price_table import PriceTable
 from penstock.envs.stream import Stream
@@ -36,8 +37,8 @@ class Outline:
 class Runner(ABC):
     """Carries the inputs of N lanes from stage to stage, and shows how far they came.
 
-    It fills the columns of the observation that come from the network, and books costs.
-    Letters: `N` lanes, `k` some of them, `R` resources.
+    It fills the columns of the observation that come from the network, and says what was spent.
+    Letters: `N` lanes, `k` some of them, `R` resources. A mask is [N] bool.
     """
 
     @abstractmethod
@@ -45,37 +46,41 @@ class Runner(ABC):
         """Draw the machine's conditions for lanes [k] that start a stream."""
 
     @abstractmethod
-    def present(self, rows: Tensor, inputs: Tensor, rng: torch.Generator) -> Tensor:
-        """Put inputs [k] on lanes [k] and run the stem: what it cost, [k, R]."""
+    def present(self, mask: Tensor, inputs: Tensor, rng: torch.Generator) -> Tensor:
+        """Put inputs on the lanes of a mask and run the stem: what it cost, [R, N].
+
+        Columns of other lanes mean nothing. `inputs` [N] says of them, too, what they carry.
+        """
 
     @abstractmethod
-    def run(
-        self, running: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator
-    ) -> Tensor:
-        """Run lanes through their stage: what that cost, [N, R], 0 for the others.
+    def run(self, mask: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator) -> Tensor:
+        """Run the lanes of a mask through their stage: what that cost, [R, N], 0 for the others.
 
         Args:
-            running: which lanes, [N] bool.
+            mask: which lanes.
             stage: [N].
             combination: of choices, [N].
             rng: of the machine.
         """
 
     @abstractmethod
-    def answers(self, rows: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether what lanes [k] said last of their inputs is right, bool, and its worth, [k]."""
+    def answers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Of what lanes said last of inputs [N]: whether it is right, [N] bool, and its worth, [N].
+
+        Rows of lanes that have not said anything mean nothing.
+        """
 
     @abstractmethod
-    def wait(self, rows: Tensor, seconds: Tensor) -> None:
-        """Let time pass on lanes [k] while nothing runs."""
+    def wait(self, seconds: Tensor) -> None:
+        """Let time [N] pass while nothing runs."""
 
     @abstractmethod
-    def lost(self, rows: Tensor) -> Tensor:
-        """Transfers that the streams on lanes [k] have lost; 0 of a machine that counts none."""
+    def lost(self) -> Tensor | None:
+        """Transfers that streams have lost, [N]; None, always, of a machine that counts none."""
 
     @abstractmethod
-    def observe(self, observation: Tensor) -> None:
-        """Fill the columns of the machine's state, [N, F]."""
+    def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
+        """The columns of network and block [n, f], and each of the machine's state, [n]."""
 
 
 class Source(ABC):
@@ -100,7 +105,5 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def runner(
-        self, outline: Outline, stream: Stream, observation: Tensor, layout: Observation
-    ) -> Runner:
-        """Who carries N lanes, and fills their observation [N, F] in place."""
+    def runner(self, outline: Outline, stream: Stream, lanes: int, layout: Observation) -> Runner:
+        """Who carries N lanes, and fills their observation."""

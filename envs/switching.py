@@ -88,7 +88,7 @@ class Switches:
         self._last[rows] = -1
 
     def turn(self, running: Tensor, stage: Tensor, chosen: Tensor) -> Tensor:
-        """Note where knobs stand, and say what turning them took, [N, R].
+        """Note where knobs stand, and say what turning them took, [R, N].
 
         Args:
             running: which lanes turn any, [N] bool.
@@ -99,7 +99,7 @@ class Switches:
         now = chosen[:, self._knobs]
         turned = own & (now != self._last) & (self._last >= 0)
         self._last = torch.where(own, now, self._last)
-        return turned.double() @ self.costs
+        return (turned.double() @ self.costs).T
 
     def observe(self) -> list[Tensor]:
         """One column a knob, [N] each."""

@@ -6,18 +6,22 @@ from typing import final
 import torch
 from torch import Tensor
 
+from penstock.envs.activations import Rows
 from penstock.envs.arrivals import Arrivals
 from penstock.envs.battery import Battery
 from penstock.envs.observation import Column
+from penstock.hardware import RESOURCES
+
+ENERGY, LATENCY = RESOURCES.index("energy_j"), RESOURCES.index("latency_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What comes on lanes whose input is over. `k` lanes, `p` of them go on, `d` inputs dropped."""
+    """What comes on lanes whose input is over. `N` lanes, `d` inputs dropped."""
 
-    rows: Tensor  # [p] lanes with another input
-    waited_s: Tensor  # [p] until it came
-    ended: Tensor  # lanes whose stream is over
+    going: Tensor  # [N] bool, lanes with another input
+    ended: Tensor  # [N] bool, lanes whose stream is over
+    waited_s: Tensor | None  # [N] until it came; None: nobody waits
     dropped_rows: Tensor  # [d] lanes
     dropped_places: Tensor  # [d] which inputs of their streams
 
@@ -47,7 +51,8 @@ class Timeline:
         self._inputs, self._arrivals, self._battery = inputs, arrivals, battery
         self._joule, self._need_j = joule, need_j
         self.time_s = torch.zeros(lanes, dtype=torch.float64)
-        """[N]: since the stream began."""
+        """[N]: since the stream began, where that matters."""
+        self._none = torch.zeros(0, dtype=torch.int64)
         self.position = torch.zeros(lanes, dtype=torch.int64)
         """[N]: which input of its stream a lane carries."""
         self._come_s = torch.zeros(lanes, inputs + 1, dtype=torch.float64)
@@ -73,15 +78,22 @@ class Timeline:
         self.time_s[rows] = 0.0
         self._come[rows] = 0
         self.position[rows] = -1
+        mask = torch.zeros_like(self.time_s, dtype=torch.bool)
+        mask[rows] = True
         if self._arrivals is not None:
             self._come_s[rows, :-1] = self._arrivals.draw(len(rows), self._inputs, rng)
             self._come_s[rows, -1] = torch.inf
         if self._battery is not None:
             share, self._phase[rows] = self._battery.draw(len(rows), rng)
             self.charge_j[rows] = share * self._battery.capacity_j * self._joule
-        return self.advance(rows)
+        return self.advance(mask)
 
-    def pass_(self, rows: Tensor | slice, seconds: Tensor, energy_j: Tensor) -> None:
+    def spend(self, cost: Tensor, mask: Tensor) -> None:
+        """Let the time pass that the lanes of a mask took, and take the energy; cost is [R, N]."""
+        if self._arrivals is not None or self._battery is not None:
+            self._pass(slice(None), cost[LATENCY] * mask, cost[ENERGY] * mask)
+
+    def _pass(self, rows: Rows, seconds: Tensor, energy_j: Tensor) -> None:
         """Let time pass on lanes [k], in which something took energy beside idle power."""
         if self._battery is not None:
             battery, time_s, phase = self._battery, self.time_s[rows], self._phase[rows]
@@ -90,52 +102,44 @@ class Timeline:
             self.charge_j[rows] = charge_j.clamp(0, battery.capacity_j * self._joule)
         self.time_s[rows] += seconds
 
-    def late(self, rows: Tensor) -> Tensor:
-        """Whether the deadline of what lanes [k] carry has passed, bool."""
-        if self._arrivals is None:
-            return torch.zeros(len(rows), dtype=torch.bool)
-        return self._delay_s(rows) > self._arrivals.deadline_s
+    def late(self) -> Tensor | None:
+        """Whether the deadline of what lanes carry has passed, [N] bool; None: there is none."""
+        if self._arrivals is None or not self._arrivals.hurried:
+            return None
+        return self._delay_s() > self._arrivals.deadline_s
 
-    def advance(self, rows: Tensor) -> Next:
-        """Find the next input of lanes [k] that is worth a start, and wait for it."""
-        none = rows[:0]
+    def advance(self, mask: Tensor) -> Next:
+        """Find the next input of the lanes of a mask that is worth a start, and wait for it."""
         if self._arrivals is None and self._battery is None:
-            self.position[rows] += 1
-            over = self.position[rows] == self._inputs
-            present = rows[~over]
-            return Next(present, 0 * self.time_s[present], rows[over], none, none)
+            self.position += mask
+            ended = mask & (self.position == self._inputs)
+            return Next(mask ^ ended, ended, None, self._none, self._none)
+        rows = mask.nonzero().squeeze(1)
         before = self.time_s.clone()
-        going, ended, places = [none], [none], [(none, none)]
+        places = [(self._none, self._none)]
+        going, ended = torch.zeros_like(mask), torch.zeros_like(mask)
         while len(rows):
             self.position[rows] += 1
             places += self._skip_stale(rows)
             over = self.position[rows] >= self._inputs
-            ended.append(rows[over])
+            ended[rows[over]] = True
             rows = rows[~over]
             self._await(rows)
             paid = self._pays(rows)
-            going.append(rows[paid])
+            going[rows[paid]] = True
             rows = rows[~paid]
             places.append((rows, self.position[rows]))
-        present = torch.cat(going)
-        waited_s = self.time_s[present] - before[present]
-        return Next(
-            present,
-            waited_s,
-            torch.cat(ended),
-            torch.cat([lanes for lanes, _ in places]),
-            torch.cat([place for _, place in places]),
-        )
+        lanes, dropped = [torch.cat(each) for each in zip(*places, strict=True)]
+        return Next(going, ended, self.time_s - before, lanes, dropped)
 
     def observe(self) -> list[Tensor]:
         """The columns, [N] each."""
         shown = []
         if self._arrivals is not None:
-            everyone = torch.arange(len(self.time_s))
             waiting = (self._come - self.position - 1).clamp(min=0)
             shown.append((waiting / self._arrivals.capacity).clamp(max=1))
             if self._arrivals.hurried:
-                delay = self._delay_s(everyone) / self._arrivals.deadline_s
+                delay = self._delay_s() / self._arrivals.deadline_s
                 shown.append(delay.clamp(0, 1))
         if self._battery is not None:
             shown.append(self.charge_j / (self._battery.capacity_j * self._joule))
@@ -143,9 +147,9 @@ class Timeline:
                 shown.append(self._battery.harvest_share(self.time_s, self._phase))
         return shown
 
-    def _delay_s(self, rows: Tensor) -> Tensor:
-        place = self.position[rows].clamp(max=self._inputs - 1)
-        return self.time_s[rows] - self._come_s[rows, place]
+    def _delay_s(self) -> Tensor:
+        place = self.position.clamp(max=self._inputs - 1).unsqueeze(1)
+        return self.time_s - self._come_s.gather(1, place).squeeze(1)
 
     def _skip_stale(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Drop what waited too long or has no room: lanes and places, once a round."""
@@ -171,7 +175,7 @@ class Timeline:
         if self._arrivals is not None:
             come_s = self._come_s[rows, self.position[rows]]
             wait_s = (come_s - self.time_s[rows]).clamp(min=0)
-            self.pass_(rows, wait_s, torch.zeros_like(wait_s))
+            self._pass(rows, wait_s, torch.zeros_like(wait_s))
             self._come[rows] = torch.maximum(self._come[rows], self.position[rows] + 1)
 
     def _pays(self, rows: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from penstock.envs.activations import Rows
 from penstock.envs.lanes import Lanes
-from penstock.envs.outcomes import Outcomes, Step
+from penstock.envs.outcomes import Answers, Step
 from penstock.hardware import RESOURCES
 
 Floats = NDArray[np.float32]
@@ -88,62 +87,60 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
         rows = torch.arange(self.num_envs)
         if options is not None and "reset_mask" in options:
             rows = rows[torch.as_tensor(options["reset_mask"], dtype=torch.bool)]
+        self.lanes.observation = self.lanes.observation.clone()  # others hold what was handed out
+        self.lanes.allowed = self.lanes.allowed.clone()
         self.lanes.start(rows)
-        self._over[rows] = False
+        self._over = self._over.index_fill(0, rows, False)
         return self._observation(), {}
 
     def step(self, actions: Indices) -> tuple[Floats, Floats, Flags, Flags, dict[str, Any]]:
         """Take a decision on every lane."""
         fresh = self._over.nonzero().squeeze(1)
-        self.last = step = self.lanes.step(torch.from_numpy(np.array(actions)))
-        reward = step.reward.numpy().copy()
-        outcomes, same_step = step.outcomes, self.autoreset == AutoresetMode.SAME_STEP
-        last = step.done[outcomes.lanes] & same_step
-        infos = information(outcomes, ~last, self.num_envs)
-        if self.autoreset == AutoresetMode.NEXT_STEP:
-            self.lanes.start(fresh)
-        elif same_step and bool(last.any()):
-            over = outcomes.lanes[last]
+        actions = np.require(actions, requirements="W")  # torch wants no others
+        self.last = step = self.lanes.step(torch.from_numpy(actions))
+        answers, terminated = step.answers, step.done.numpy()
+        mask = answers.mask.numpy()
+        if self.autoreset == AutoresetMode.SAME_STEP and terminated.any():
+            infos = information(answers, mask & ~terminated)
+            over = step.done.nonzero().squeeze(1)
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
             for lane, observation in zip(
                 over.tolist(), self._observation()[over.numpy()], strict=True
             ):
                 infos["final_obs"][lane] = observation
-            infos["final_info"] = information(outcomes, last, self.num_envs)
-            infos["_final_obs"] = infos["_final_info"] = step.done.numpy().copy()
+            infos["final_info"] = information(answers, mask & terminated)
+            infos["_final_obs"] = infos["_final_info"] = terminated.copy()
             self.lanes.start(over)
+        else:
+            infos = information(answers, mask)
+            if self.autoreset == AutoresetMode.NEXT_STEP:
+                self.lanes.start(fresh)
         self._over = step.done
-        terminated = step.done.numpy().copy()
+        reward: Floats = step.reward.numpy()
         return self._observation(), reward, terminated, np.zeros_like(terminated), infos
 
     def action_masks(self) -> Flags:
         """Which choices are allowed now, all knobs side by side: [N, sum of choices] bool."""
-        masks: Flags = self.lanes.allowed.numpy().copy()
+        masks: Flags = self.lanes.allowed.numpy()
         return masks
 
     def _observation(self) -> Floats:
-        observation: Floats = self.lanes.observation.numpy().copy()
+        observation: Floats = self.lanes.observation.numpy()
         return observation
 
 
-def information(outcomes: Outcomes, chosen: Rows, n: int) -> dict[str, Any]:
-    """Chosen outcomes as gymnasium's vector infos: arrays [n], with masks of who has a value.
+def information(answers: Answers, mask: Flags) -> dict[str, Any]:
+    """Answers as gymnasium's vector infos: arrays [N], with masks of who has a value.
 
     Args:
-        outcomes: k of them.
-        chosen: some of them.
-        n: lanes.
+        answers: of N lanes.
+        mask: those that are told, [N].
     """
-    lanes = outcomes.lanes[chosen]
-    if len(lanes) == 0:
+    if not mask.any():
         return {}
-    columns = {"right": outcomes.right, "exit": outcomes.exit, "over": outcomes.over}
-    columns |= dict(zip(RESOURCES, outcomes.cost.unbind(dim=1), strict=True))
-    mask = np.zeros(n, dtype=np.bool_)
-    mask[lanes.numpy()] = True
-    infos: dict[str, Any] = {}
-    for name, values in columns.items():
-        infos[name] = np.zeros(n, dtype=values.numpy().dtype)
-        infos[name][mask] = values[chosen].numpy()
-        infos[f"_{name}"] = mask
+    exits = answers.exits.index_select(0, answers.depth)
+    columns = {"right": answers.right, "exit": exits, "over": answers.over}
+    columns |= dict(zip(RESOURCES, answers.cost, strict=True))
+    infos: dict[str, Any] = {name: values.numpy() * mask for name, values in columns.items()}
+    infos |= {f"_{name}": mask for name in columns}
     return infos

@@ -124,7 +124,7 @@ class Link:
             "log10_bps": traces.bandwidth_bps(state["trace"], time_s).log10(),
         }
 
-    def transfer_s(self, state: State, bits: float) -> Tensor:
+    def transfer_s(self, state: State, bits: Tensor | float) -> Tensor:
         """[n] seconds that so many bits take from now on, without the round trip."""
         traces = _traces(self.bandwidth, self.floor_bps)
         return traces.transfer_s(state["trace"], state["time_s"].squeeze(1), bits)

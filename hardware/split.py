@@ -122,7 +122,7 @@ class Split(Machine):
         """Send what is to leave, then run each lane where it is."""
         bits = self._bits(job.setting)
         if job.block.name == STEM:
-            state = self._next_input(state)
+            state = self.next_input(state)
         cost = Cost()
         if bits and bool((state["away"] == 0).any()):
             job, cost, state = self._leave(job, bits, state)
@@ -140,7 +140,7 @@ class Split(Machine):
         away = Cost()
         if isinstance(self.far, Machine):
             far = self.far.price(block, setting, shape)
-            away = self._billed(far, self.busy[1] / (1 - self.busy[1]))
+            away = self.billed(far, self.busy[1] / (1 - self.busy[1]))
         dearer = Cost(*(max(near.each()[name], away.each()[name]) for name in RESOURCES))
         return dearer + self._longest(shape, bits) if bits else dearer
 
@@ -170,7 +170,8 @@ class Split(Machine):
             raise ValueError("offload is a number for all lanes of a job, got a mask")
         return int(bits)
 
-    def _next_input(self, state: State) -> State:
+    def next_input(self, state: State) -> State:
+        """Where the state stands as the next input of each stream begins, at home."""
         time_s, began_s = state["time_s"], state["began_s"]
         starts_s = torch.maximum(time_s, began_s + self.period_s)
         waited = self.link.later(state, (starts_s - time_s).squeeze(1))
@@ -179,28 +180,50 @@ class Split(Machine):
     def _leave(self, job: Job, bits: int, state: State) -> tuple[Job, Cost, State]:
         """Send the features of all lanes that are at home."""
         home = state["away"] == 0  # [n]
-        whole = 8.0 * coded_bytes(tuple(job.x.shape[1:]), bits)
-        sending_s = self.link.transfer_s(state, whole)
+        whole = torch.full((len(job.x),), 8.0 * coded_bytes(tuple(job.x.shape[1:]), bits))
+        measured = None
         if isinstance(self.far, Remote):
-            through, seconds, state = self._ask(self.far, job, bits, state)
-        else:
-            seconds = sending_s + state["rtt_s"]
-            through = seconds <= self.timeout_s
-        seconds = seconds.clamp(max=self.timeout_s)
-        sending_s = torch.minimum(sending_s, seconds)
-        sent = torch.where(through, whole, self.link.sent_bits(state, sending_s).clamp(max=whole))
-        energy_j = self.link.energy_j(sent, sending_s, seconds - sending_s)
-        cost = Cost(energy_j * home, seconds * home, sent_bytes=sent / 8 * home)
-        left = home & through
-        state = {
-            **state,
-            "away": state["away"] + left.to(state["away"]),
-            "lost": state["lost"] + (home & ~through).to(state["lost"]).unsqueeze(1),
-        }
+            *measured, state = self._ask(self.far, job, bits, state)
+        left, cost, state = self.send(whole.double(), home, state, measured)
         if self.rounded and isinstance(self.far, Machine):
             rows = left.view(-1, *[1] * (job.x.dim() - 1)).to(job.x.device)
             job = replace(job, x=torch.where(rows, arrived(job.x, bits), job.x))
         return job, cost, state
+
+    def send(
+        self,
+        whole: Tensor,
+        leaving: Tensor,
+        state: State,
+        measured: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, Cost, State]:
+        """Send so many bits [n] of those that leave: who is away now [n] bool, cost and state.
+
+        Args:
+            whole: bits of each lane, [n].
+            leaving: who sends any, [n] bool.
+            state: of the lanes.
+            measured: whether it got through [n] and the seconds it took [n]; None asks the link.
+        """
+        sending_s = self.link.transfer_s(state, whole)
+        if measured is None:
+            seconds = sending_s + state["rtt_s"]
+            through = seconds <= self.timeout_s
+        else:
+            through, seconds = measured
+        seconds = seconds.clamp(max=self.timeout_s)
+        sending_s = torch.minimum(sending_s, seconds)
+        partly = torch.minimum(self.link.sent_bits(state, sending_s), whole)
+        sent = torch.where(through, whole, partly)
+        energy_j = self.link.energy_j(sent, sending_s, seconds - sending_s)
+        cost = Cost(energy_j * leaving, seconds * leaving, sent_bytes=sent / 8 * leaving)
+        left = leaving & through
+        state = {
+            **state,
+            "away": state["away"] + left.to(state["away"]),
+            "lost": state["lost"] + (leaving & ~through).to(state["lost"]).unsqueeze(1),
+        }
+        return left, cost, state
 
     def _ask(self, far: Remote, job: Job, bits: int, state: State) -> tuple[Tensor, Tensor, State]:
         """Have the server run the rest: whether it did [n], measured seconds [n], and the state."""
@@ -240,9 +263,9 @@ class Split(Machine):
                 return logits.to(job.x.device), Cost(), state
             return placeholder(job.block, job.x), Cost(), state
         y, cost, after = self.far.run(job, _unprefixed("far_", state), rng)
-        return y, self._billed(cost, state["load"]), {**state, **_prefixed("far_", after)}
+        return y, self.billed(cost, state["load"]), {**state, **_prefixed("far_", after)}
 
-    def _billed(self, far: Cost, load: Tensor | float) -> Cost:
+    def billed(self, far: Cost, load: Tensor | float) -> Cost:
         """What of the far machine's cost is the device's, or counted with it."""
         latency_s = far.latency_s * (1 + load)
         waiting = Cost(self.link.energy_j(0.0, 0.0, latency_s), latency_s)

@@ -131,7 +131,7 @@ class Traces:
             return None
         return self._rtt_s[self._piece(self._since_s, self._at(drawn, time_s))]
 
-    def transfer_s(self, drawn: Tensor, time_s: Tensor, bits: float) -> Tensor:
+    def transfer_s(self, drawn: Tensor, time_s: Tensor, bits: Tensor | float) -> Tensor:
         """[n] seconds that so many bits take from then on, while the bandwidth changes."""
         trace, at_s = drawn[:, 0].long(), self._at(drawn, time_s)
         first, whole = self._start_bits[trace], self._whole[trace]

@@ -1,0 +1,210 @@
+"""What became of every input under every decision, recorded once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+
+from penstock.backbones import InputError, Knob, every_setting
+from penstock.backbones.saving import read_tensors, write_tensors
+from penstock.envs.observation import FEATURES, Observation
+from penstock.envs.price_table import PriceTable
+from penstock.envs.replay import Outlook, Replay
+from penstock.envs.source import Outline, Source
+from penstock.envs.stream import Stream
+from penstock.envs.tree import Tree
+from penstock.hardware import Machine
+
+SCHEMA: Final = 1
+"""Of the file; a reader refuses others."""
+
+SEEN: Final = (
+    *(f"feature_{i}" for i in range(FEATURES)),
+    *("first", "second", "third", "entropy", "answered"),
+)
+"""Columns of `seen`, the block that comes next behind them."""
+
+SAID: Final = ("right", "likelihood", "loss")
+"""Columns of `said`: whether the last answer on the way here is right, the probability that it
+gives to the right class, and minus its logarithm; 0 before one."""
+
+
+@final
+@dataclass(frozen=True)
+class Recording(Source):
+    """Inputs under every combination of choices of every stage, each run once.
+
+    A source for `Lanes` like the network itself: the same decisions are seen, masked, paid for and
+    rewarded in the same way. What a link and a server's load do is not recorded but computed anew.
+    Of a machine that errs one draw for each input and node is kept.
+
+    Letters: `I` inputs, `V` nodes of the tree of decisions, `R` resources, `S` stages.
+    """
+
+    seen: Tensor  # [I, V, 21 + S] float32, what a policy sees of the network, see SEEN
+    said: Tensor  # [I, V, 3] float32, see SAID
+    here: Tensor  # [V, R] float64 what the way into a node took; [I, V, R] where inputs differ
+    there: Tensor  # the same of the machine to which features leave; [0] where there is none
+    sent_bits: Tensor  # [V] float64 what leaves on the way into a node
+    staying: Tensor  # [M] see `penstock.envs.tree.staying`
+    numbers: Tensor  # [I] which input of the split each one is
+    labels: Tensor  # [I]
+    tree: Tree
+    table: PriceTable
+    knobs: tuple[Knob, ...]
+    fixed: Mapping[str, float]
+    first: tuple[int, ...]
+    """The first block of each stage."""
+    states: tuple[str, ...]
+    """The machine's state as far as it is observed."""
+    runs_on: Machine
+    """The machine on which it was recorded, with the links that streams meet now."""
+    about: Mapping[str, Any]
+    """Experiment, machine, split, seed, versions: what it takes to record it again."""
+
+    @property
+    def machine(self) -> Machine:
+        """Prices decisions; its links are met."""
+        return self.runs_on
+
+    @property
+    def inputs(self) -> int:
+        """How many there are."""
+        return len(self.labels)
+
+    def outline(self, stream: Stream) -> Outline:
+        """What was recorded, or the part of it that a stream offers.
+
+        Raises:
+            InputError: if the stream offers more than was recorded.
+        """
+        if tuple(stream.stages) not in ((), self.first):
+            raise InputError(
+                f"decisions were recorded before blocks {list(self.first)}, the stream takes them "
+                f"before {list(stream.stages)}; leave stages out, or record again"
+            )
+        known = {knob.name: knob for knob in self.knobs}
+        for name, wanted in stream.choices.items():
+            recorded = known[name].choices if name in known else (self.fixed.get(name),)
+            if not set(wanted) <= set(recorded):
+                raise InputError(
+                    f"{name} was recorded at {list(recorded)}, the stream offers {list(wanted)}; "
+                    "offer some of these, or record again"
+                )
+        return self._offering(stream.choices)
+
+    def _offering(self, choices: Mapping[str, Any]) -> Outline:
+        cut = [
+            Knob(k.name, tuple(c for c in k.choices if c in choices.get(k.name, k.choices)))
+            for k in self.knobs
+        ]
+        offered = tuple(knob for knob in cut if len(knob.choices) > 1)
+        only = {knob.name: knob.full for knob in cut if len(knob.choices) == 1}
+        kept = self.combinations(offered, only)
+        places = [[knob.name for knob in self.knobs].index(knob.name) for knob in offered]
+        same = self.table.same[:, kept]
+        first = (same.unsqueeze(2) == same.unsqueeze(1)).to(torch.uint8).argmax(dim=2)
+        table = replace(
+            self.table,
+            cost=self.table.cost[:, kept],
+            own=self.table.own[:, places],
+            same=first,
+        )
+        return Outline(offered, {**self.fixed, **only}, self.first, table, self.states)
+
+    def combinations(self, offered: tuple[Knob, ...], only: Mapping[str, float]) -> Tensor:
+        """Which of the recorded combinations those of the offered knobs are, [m]."""
+        recorded = [tuple(setting.values()) for setting in every_setting(self.knobs)]
+        names = [knob.name for knob in self.knobs]
+        found = []
+        for setting in every_setting(offered):
+            whole = {**only, **setting}
+            found.append(recorded.index(tuple(whole[name] for name in names)))
+        return torch.tensor(found)
+
+    def runner(self, outline: Outline, stream: Stream, lanes: int, layout: Observation) -> Replay:
+        """Who looks outcomes up."""
+        only = {k: v for k, v in outline.fixed.items() if k not in self.fixed}
+        kept = self.combinations(outline.knobs, only)
+        children = self.tree.children
+        outlook = Outlook(
+            self.seen,
+            self.said,
+            self.here,
+            self.there,
+            self.sent_bits,
+            replace(self.tree, children=children[:, kept].contiguous()),
+            children[:, self.staying[kept]].contiguous(),
+            self.machine,
+        )
+        return Replay(outlook, stream, lanes, layout)
+
+    def take(self, chosen: Tensor) -> "Recording":
+        """Some of the inputs: indices [k] or a mask [I]."""
+        each = {"seen", "said", "numbers", "labels"}
+        each |= {name for name in ("here", "there") if getattr(self, name).dim() == 3}
+        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
+
+
+def write_recording(recording: Recording, path: Path | str) -> None:
+    """Write it whole or not at all."""
+    tensors = {
+        field.name: value
+        for field in fields(recording)
+        if isinstance(value := getattr(recording, field.name), Tensor)
+    }
+    for part in ("tree", "table"):
+        inner = getattr(recording, part)
+        tensors |= {f"{part}.{f.name}": getattr(inner, f.name) for f in fields(inner)}
+    plain = {
+        "schema": SCHEMA,
+        "columns": [SEEN, SAID],
+        "knobs": {knob.name: knob.choices for knob in recording.knobs},
+        "fixed": recording.fixed,
+        "first": recording.first,
+        "states": recording.states,
+        "about": recording.about,
+    }
+    metadata = {name: json.dumps(value) for name, value in plain.items()}
+    write_tensors(path, tensors, {"kind": "recording", **metadata})
+
+
+def read_recording(path: Path | str, machine: Machine) -> Recording:
+    """A recording from a file.
+
+    Args:
+        path: that `write_recording` wrote.
+        machine: on which it was recorded, perhaps with other links.
+
+    Raises:
+        InputError: if it is none, or of another schema.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("kind") != "recording":
+        raise InputError(f"{path} should be a recording; make one with penstock record")
+    plain = {name: json.loads(text) for name, text in metadata.items() if name != "kind"}
+    if plain["schema"] != SCHEMA or plain["columns"] != [list(SEEN), list(SAID)]:
+        raise InputError(
+            f"{path} was written by another release (schema {plain['schema']}, this one reads "
+            f"{SCHEMA}); record it again"
+        )
+
+    def part(kind: Any, name: str) -> Any:
+        return kind(**{field.name: tensors.pop(f"{name}.{field.name}") for field in fields(kind)})
+
+    tree, table = part(Tree, "tree"), part(PriceTable, "table")
+    return Recording(
+        **tensors,
+        tree=tree,
+        table=table,
+        knobs=tuple(Knob(name, tuple(choices)) for name, choices in plain["knobs"].items()),
+        fixed=plain["fixed"],
+        first=tuple(plain["first"]),
+        states=tuple(plain["states"]),
+        runs_on=machine,
+        about=plain["about"],
+    )
