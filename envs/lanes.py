@@ -237,7 +237,8 @@ class Lanes:
             )
         chosen = self._legal(actions.long())
         running = self.active & (chosen[:, 0] != 0)
-        combination = chosen[:, 1] if len(self._sizes) == 2 else chosen[:, 1:] @ self._stride
+        # A copy: it is kept, and the action belongs to someone else.
+        combination = (chosen[:, 1:] * self._stride).sum(dim=1)
         cost = self._runner.run(running, self._stage, combination, self._rng)
         aside = self._aside(running, chosen)
         if aside is not None:
