@@ -78,12 +78,12 @@ class Replay(Runner):
         self._node = self._node * ~mask
         cost = self._cost(self._here, self._node) if self._stem is None else self._stem
         if self._split is not None:
-            fresh = self._split.next_input(self._state)
-            fresh = self._split.link.later(fresh, cost[LATENCY])
-            for name, value in self._state.items():
-                over = mask.view(-1, *[1] * (value.dim() - 1))
-                if fresh[name] is not value:
-                    self._state[name] = torch.where(over, fresh[name], value)
+            fresh = self._split.next_input(self._state, look=False)
+            fresh = self._split.link.advance(fresh, cost[LATENCY])
+            for name in ("time_s", "began_s", "away"):
+                before = self._state[name]
+                over = mask.view(-1, *[1] * (before.dim() - 1))
+                self._state[name] = torch.where(over, fresh[name], before)
         return cost
 
     def run(self, mask: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator) -> Tensor:
@@ -99,7 +99,7 @@ class Replay(Runner):
         far = Cost(*self._cost(self._there, node))
         spent = self._split.billed(far, self._state["load"]) + sending
         cost = (self._cost(self._here, node) + spent.rows().T) * mask
-        self._state = dict(self._split.link.later(self._state, cost[LATENCY]))
+        self._state = dict(self._split.link.advance(self._state, cost[LATENCY]))
         return cost
 
     def _send(self, split: Split, mask: Tensor, node: Tensor, place: Tensor) -> tuple[Tensor, Cost]:
@@ -108,7 +108,7 @@ class Replay(Runner):
         leaving = mask & (bits > 0)
         if not leaving.any():
             return node, Cost()
-        left, cost, state = split.send(bits, leaving, self._state)
+        left, cost, state = split.send(bits, leaving, split.link.look(self._state))
         self._state = dict(state)
         failed = leaving & ~left
         return torch.where(failed, self._stay.index_select(0, place), node), cost
@@ -120,7 +120,9 @@ class Replay(Runner):
 
     def wait(self, seconds: Tensor) -> None:
         """The machine's state goes on."""
-        if self._state:
+        if self._split is not None:
+            self._state = dict(self._split.link.advance(self._state, seconds))
+        elif self._state:
             self._state = dict(self._machine.later(self._state, seconds))
 
     def lost(self) -> Tensor | None:
@@ -129,6 +131,8 @@ class Replay(Runner):
 
     def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
         """What was seen of the network, looked up, and the numbers of the state."""
+        if self._split is not None:
+            self._state = dict(self._split.link.look(self._state))
         seen = self._seen.index_select(0, self._base[rows] + self._node[rows])
         return seen, [self._state[name][rows] for name in self._layout.states]
 

@@ -114,12 +114,19 @@ class Link:
 
     def later(self, state: State, seconds: Tensor | float) -> State:
         """The state after so many seconds, [n] or a number."""
-        traces = _traces(self.bandwidth, self.floor_bps)
+        return self.look(self.advance(state, seconds))
+
+    def advance(self, state: State, seconds: Tensor | float) -> State:
+        """The same, what is seen of the link being left as it was."""
         time_s = state["time_s"].squeeze(1) + seconds
+        return {**state, "time_s": time_s.unsqueeze(1)}
+
+    def look(self, state: State) -> State:
+        """The state with what is seen of the link now."""
+        traces, time_s = _traces(self.bandwidth, self.floor_bps), state["time_s"].squeeze(1)
         rtt_s = traces.rtt_s(state["trace"], time_s)
         return {
             **state,
-            "time_s": time_s.unsqueeze(1),
             "rtt_s": state["rtt_s"] if rtt_s is None else rtt_s,
             "log10_bps": traces.bandwidth_bps(state["trace"], time_s).log10(),
         }

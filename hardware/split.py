@@ -170,12 +170,12 @@ class Split(Machine):
             raise ValueError("offload is a number for all lanes of a job, got a mask")
         return int(bits)
 
-    def next_input(self, state: State) -> State:
-        """Where the state stands as the next input of each stream begins, at home."""
-        time_s, began_s = state["time_s"], state["began_s"]
-        starts_s = torch.maximum(time_s, began_s + self.period_s)
-        waited = self.link.later(state, (starts_s - time_s).squeeze(1))
-        return {**waited, "began_s": starts_s, "away": torch.zeros_like(state["away"])}
+    def next_input(self, state: State, *, look: bool = True) -> State:
+        """The state as the next input of each stream begins, at home; who looks sees the link."""
+        starts_s = torch.maximum(state["time_s"], state["began_s"] + self.period_s)
+        state = {**state, "time_s": starts_s, "began_s": starts_s}
+        state = {**state, "away": torch.zeros_like(state["away"])}
+        return self.link.look(state) if look else state
 
     def _leave(self, job: Job, bits: int, state: State) -> tuple[Job, Cost, State]:
         """Send the features of all lanes that are at home."""
