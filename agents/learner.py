@@ -37,6 +37,10 @@ class Learner:
     Self-critical Sequence Training, CVPR 2017)."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layers of the policy; their work is part of the cost."""
+    prices: Literal["drawn", "lagrangian", "pid"] = "drawn"
+    """Where the prices of streams with an average budget come from while learning: drawn from the
+    stream's range, which meets all of them; or moved until the budgets are met, one price for each
+    budget, by plain dual ascent or by PID control (`penstock.agents.prices`)."""
     checkpoint_s: float = 20.0
     """Seconds between checkpoints: what a crash can lose."""
 
@@ -45,6 +49,8 @@ class Learner:
             raise InputError(
                 f"an algorithm is maskable_ppo, ppo or dqn, got {self.algorithm!r}; name one"
             )
+        if self.prices not in ("drawn", "lagrangian", "pid"):
+            raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:
             raise InputError(
                 "steps, lanes, horizon, batch_size and epochs are at least 1, got "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from penstock.envs import Lanes
+from penstock.envs import Lanes, Recording
 
 BATCH = 500
 """Images at a time."""
@@ -16,6 +16,8 @@ def full_worth(lanes: Lanes) -> Tensor:
 
     Full is the dearest choice offered of every knob; a machine's faults are left out.
     """
+    if isinstance(lanes.source, Recording):
+        return lanes.source.full_worth(lanes.stream.worth)
     images, setting = lanes.images, lanes.prices.settings[-1]
     worth: list[Tensor] = []
     with tqdm(total=len(images), desc="reference", unit="image") as bar:

@@ -12,6 +12,7 @@ from stable_baselines3.common.logger import configure
 
 from penstock.agents.learner import Learner
 from penstock.agents.policy import Policy
+from penstock.agents.prices import budget_prices
 from penstock.agents.reference import full_worth
 from penstock.agents.sb3_lanes import SB3VecEnv, Unflattened
 from penstock.agents.sb3_state import restore_model, save_model
@@ -44,10 +45,11 @@ def train(
     folder = Path(folder)
     checkpoint = folder / "policy.safetensors"
     reference = full_worth(lanes) if learner.self_critical else None
-    environment = SB3VecEnv(lanes, discrete=learner.joint, reference=reference)
+    prices = budget_prices(lanes, learner)
+    environment = SB3VecEnv(lanes, discrete=learner.joint, reference=reference, prices=prices)
     model = _model(environment, learner, seed)
     if resume and checkpoint.exists():
-        restore_model(model, checkpoint, learner)
+        restore_model(model, checkpoint, learner, prices)
         environment.seed(seed + model.num_timesteps)
     left = learner.steps - model.num_timesteps
     if left > 0:
@@ -55,7 +57,7 @@ def train(
         watch = Watch(environment, learner, checkpoint, folder, about or {}, done)
         model.set_logger(configure(str(folder), ["tensorboard"]))
         model.learn(left, callback=watch, reset_num_timesteps=False, log_interval=1)
-        save_model(model, checkpoint, learner)
+        save_model(model, checkpoint, learner, prices)
     return _policy(model, environment)
 
 

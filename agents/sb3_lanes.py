@@ -12,6 +12,7 @@ from torch import Tensor
 
 from penstock.agents.board import Tally
 from penstock.agents.policy import Policy
+from penstock.agents.prices import BudgetPrices
 from penstock.envs import InferenceVectorEnv, Lanes
 
 
@@ -23,14 +24,22 @@ class SB3VecEnv(VecEnv):
         lanes: the engine.
         discrete: offer every combination of choices as one number, as DQN needs.
         reference: what to count an answer's worth against, one number an image, [I]; None for 0.
+        prices: asked for the price of every input, and told what streams cost; None: the engine
+            draws them.
     """
 
     def __init__(
-        self, lanes: Lanes, *, discrete: bool = False, reference: Tensor | None = None
+        self,
+        lanes: Lanes,
+        *,
+        discrete: bool = False,
+        reference: Tensor | None = None,
+        prices: BudgetPrices | None = None,
     ) -> None:
         self.inner = InferenceVectorEnv(lanes, autoreset=AutoresetMode.SAME_STEP)
         self.lanes = lanes
         self.reference = reference
+        self.prices = lanes.pricing = prices
         self.tally = Tally(lanes)
         self.render_mode = None
         self.sizes = tuple(len(knob.choices) for knob in lanes.knobs)
@@ -59,6 +68,8 @@ class SB3VecEnv(VecEnv):
         """Observations, rewards, dones, and infos that are empty but for finished lanes."""
         observation, reward, done, _, info = self.inner.step(self._actions)
         self.tally.add(self.inner.last)
+        if self.prices is not None and done.any():
+            self.prices.note(*self.lanes.ledger.averages(self.inner.last.ended))
         if self.reference is not None:
             answered = self.inner.last.outcomes
             np.subtract.at(reward, answered.lanes.numpy(), self.reference[answered.inputs].numpy())

@@ -52,9 +52,11 @@ class Watch(BaseCallback):
         if isinstance(self.model, PPO | MaskablePPO):
             left = 1 - self.num_timesteps / self.learner.steps
             self.model.ent_coef = self.learner.entropy * max(0.0, left)
+        if self.environment.prices is not None:
+            self.environment.prices.step()
         # The policy was just updated, or not yet touched: a whole state to come back to.
         if time.monotonic() - self.saved_s > self.learner.checkpoint_s:
-            save_model(self.model, self.checkpoint, self.learner)
+            save_model(self.model, self.checkpoint, self.learner, self.environment.prices)
             self.saved_s = time.monotonic()
 
     def _on_step(self) -> bool:
@@ -79,6 +81,8 @@ class Watch(BaseCallback):
         self.last = tally.scalars()
         done = self.num_timesteps - self.logged_steps
         scalars = {**self.last, "policy/steps_per_s": done / max(now - self.logged_s, 1e-9)}
+        if self.environment.prices is not None:
+            scalars |= self.environment.prices.scalars()
         for name, value in scalars.items():
             self.board.add_scalar(name, value, self.num_timesteps)
         self.board.add_figure("policy/choices", tally.figure(), self.num_timesteps, close=False)

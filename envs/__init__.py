@@ -9,6 +9,8 @@ from penstock.envs.lanes import Lanes
 from penstock.envs.live import Live
 from penstock.envs.make import make_lanes
 from penstock.envs.outcomes import Outcomes, Step
+from penstock.envs.record import record_outcomes
+from penstock.envs.recording import Recording, read_recording, write_recording
 from penstock.envs.single import InferenceEnv
 from penstock.envs.stream import Stream
 from penstock.envs.switching import Switching
@@ -29,8 +31,12 @@ __all__ = [
     "Lanes",
     "Live",
     "Outcomes",
+    "Recording",
     "Step",
     "Stream",
     "Switching",
     "make_lanes",
+    "read_recording",
+    "record_outcomes",
+    "write_recording",
 ]

@@ -1,7 +1,7 @@
 """What each lane has spent, and what is left of its budgets."""
 
 from collections.abc import Sequence
-from math import log
+from math import exp, inf, log
 from typing import final
 
 import torch
@@ -11,6 +11,7 @@ from penstock.backbones import InputError
 from penstock.envs.activations import Rows
 from penstock.envs.budget import SLACK, Budget
 from penstock.envs.observation import Column
+from penstock.envs.outcomes import Ended
 from penstock.envs.prices import Prices
 from penstock.hardware import RESOURCES
 
@@ -127,6 +128,21 @@ class Ledger:
         # Twice the slack: what was just allowed must not be blamed for rounding.
         beyond = self.left < -2 * SLACK * self.limits
         return beyond[:, self._hard].any(dim=1)
+
+    @property
+    def average_range(self) -> tuple[float, float]:
+        """Least and most of the average budget for an input; twice infinity without one."""
+        if self._average is None:
+            return inf, inf
+        least = float(self._least[self._average]) / self._inputs
+        return least, least * exp(float(self._span[self._average]))
+
+    def averages(self, ended: Ended) -> tuple[Tensor, Tensor]:
+        """Limit of the average budget and mean cost of an input of streams that ended, [d]."""
+        limits, left = (
+            each[:, self._average] / self._inputs for each in (ended.limits, ended.left)
+        )
+        return limits, limits - left
 
     def rates(self, rows: Tensor, inputs_left: Tensor) -> tuple[Tensor, Tensor]:
         """Limit of the average budget for an input, and what is left of it for each left, [n].

@@ -143,6 +143,13 @@ class Recording(Source):
         )
         return Replay(outlook, stream, lanes, layout)
 
+    def full_worth(self, worth: str) -> Tensor:
+        """What the full network's answer to every input is worth, [I]; "right" or "likelihood"."""
+        node = 0
+        while int(self.tree.stage[node]) < len(self.first):
+            node = int(self.tree.children[node, -1])
+        return self.said[:, node, SAID.index(worth)]
+
     def take(self, chosen: Tensor) -> "Recording":
         """Some of the inputs: indices [k] or a mask [I]."""
         each = {"seen", "said", "numbers", "labels"}
