@@ -11,8 +11,9 @@ from penstock.backbones import InputError
 class Learner:
     """Settings of a learner; defaults suit a live environment on two cores."""
 
-    algorithm: Literal["maskable_ppo", "ppo", "dqn"] = "maskable_ppo"
-    """PPO with the masks of what is allowed, PPO without, or DQN over all combinations."""
+    algorithm: Literal["maskable_ppo", "ppo", "recurrent_ppo", "dqn"] = "maskable_ppo"
+    """PPO with the masks of what is allowed, PPO without, PPO that remembers a stream (an LSTM, and
+    no masks), or DQN over all combinations."""
     steps: int = 800_000
     """Decisions in all."""
     lanes: int = 1024
@@ -41,13 +42,16 @@ class Learner:
     """Where the prices of streams with an average budget come from while learning: drawn from the
     stream's range, which meets all of them; or moved until the budgets are met, one price for each
     budget, by plain dual ascent or by PID control (`penstock.agents.prices`)."""
+    memory: int = 64
+    """recurrent_ppo: units of its LSTM, whose work is part of the cost, too."""
     checkpoint_s: float = 20.0
     """Seconds between checkpoints: what a crash can lose."""
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ("maskable_ppo", "ppo", "dqn"):
+        if self.algorithm not in ("maskable_ppo", "ppo", "recurrent_ppo", "dqn"):
             raise InputError(
-                f"an algorithm is maskable_ppo, ppo or dqn, got {self.algorithm!r}; name one"
+                "an algorithm is maskable_ppo, ppo, recurrent_ppo or dqn, got "
+                f"{self.algorithm!r}; name one"
             )
         if self.prices not in ("drawn", "lagrangian", "pid"):
             raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
@@ -56,9 +60,10 @@ class Learner:
                 "steps, lanes, horizon, batch_size and epochs are at least 1, got "
                 f"{self.steps}, {self.lanes}, {self.horizon}, {self.batch_size}, {self.epochs}"
             )
-        if min(self.hidden, default=1) < 1:
+        if min(self.hidden, default=1) < 1 or self.memory < 1:
             raise InputError(
-                f"hidden layers have one unit or more, got {list(self.hidden)}; leave others out"
+                "hidden layers and memory have one unit or more, got "
+                f"{list(self.hidden)} and {self.memory}; leave others out"
             )
         for name, low, high in (
             ("learning_rate", 0.0, inf),
@@ -84,6 +89,11 @@ class Learner:
                 f"batch_size should be at least 2 and divide the {collected} decisions of an "
                 f"update (lanes times horizon), got {self.batch_size}; change one of the three"
             )
+
+    @property
+    def remembers(self) -> int:
+        """Units of the policy's memory, 0 without one."""
+        return self.memory if self.algorithm == "recurrent_ppo" else 0
 
     @property
     def joint(self) -> bool:

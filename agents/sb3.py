@@ -1,11 +1,11 @@
-"""Learning with Stable-Baselines3: PPO, PPO with masks, DQN."""
+"""Learning with Stable-Baselines3: PPO, PPO with masks, PPO that remembers, DQN."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sb3_contrib import MaskablePPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
@@ -97,18 +97,26 @@ def _model(environment: SB3VecEnv, learner: Learner, seed: int) -> BaseAlgorithm
             policy_kwargs={"net_arch": list(learner.hidden)},
             **common,
         )
-    algorithm = MaskablePPO if learner.algorithm == "maskable_ppo" else PPO
     hidden = list(learner.hidden)
-    return algorithm(
-        "MlpPolicy",
+    network: dict[str, Any] = {"net_arch": {"pi": hidden, "vf": hidden}}
+    kinds: dict[str, Any] = {
+        "ppo": PPO,
+        "maskable_ppo": MaskablePPO,
+        "recurrent_ppo": RecurrentPPO,
+    }
+    if learner.remembers:
+        network["lstm_hidden_size"] = learner.remembers
+    model: BaseAlgorithm = kinds[learner.algorithm](
+        "MlpLstmPolicy" if learner.remembers else "MlpPolicy",
         environment,
         n_steps=learner.horizon,
         n_epochs=learner.epochs,
         ent_coef=learner.entropy,
         gae_lambda=learner.trace,
-        policy_kwargs={"net_arch": {"pi": hidden, "vf": hidden}},
+        policy_kwargs=network,
         **common,
     )
+    return model
 
 
 def _policy(model: BaseAlgorithm, environment: SB3VecEnv) -> Policy:

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from sb3_contrib import MaskablePPO
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -49,7 +48,7 @@ class Watch(BaseCallback):
         self.logged_steps = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        if isinstance(self.model, PPO | MaskablePPO):
+        if isinstance(self.model, OnPolicyAlgorithm):
             left = 1 - self.num_timesteps / self.learner.steps
             self.model.ent_coef = self.learner.entropy * max(0.0, left)
         if self.environment.prices is not None:

@@ -23,6 +23,8 @@ class Scene:
     """Hidden layers of a learned policy, whose work is paid for."""
     joint: bool = False
     """Whether it has an output for every combination of choices, as DQN's has."""
+    memory: int = 0
+    """Units of its LSTM, 0 without one."""
 
     def images(self, split: str) -> Images:
         """The images of a split: "train", "validation" or "test"."""
@@ -50,6 +52,7 @@ class Scene:
             self.stream,
             lanes=lanes,
             controller=self.hidden if learned else None,
+            memory=self.memory,
             joint=self.joint,
             seed=seed,
         )

@@ -48,6 +48,7 @@ class Lanes:
         lanes: N.
         controller: hidden layers of the policy's network, whose work every decision costs; None for
             a policy that costs nothing.
+        memory: units of that network's LSTM, 0 without one.
         joint: whether that network has an output for every combination of choices, as DQN's has,
             and not one for every choice.
         seed: of inputs, prices, conditions and the machine.
@@ -64,6 +65,7 @@ class Lanes:
         *,
         lanes: int,
         controller: Sequence[int] | None = (64, 64),
+        memory: int = 0,
         joint: bool = False,
         seed: int = 0,
     ) -> None:
@@ -82,13 +84,15 @@ class Lanes:
         known = Ledger(stream.budgets, stream.inputs_per_episode, free, 1)
         idle = _timeline(stream, 1, free)
         rules = (*known.columns, *idle.columns, *switches.columns)
-        self.layout = Observation(outline.first, rules, known.hard_columns, outline.states)
+        self.layout = Observation(
+            outline.first, rules, known.hard_columns, outline.states, stream.history
+        )
         columns = len(self.layout.columns)
         decision = Cost()
         if controller is not None:
             outputs = prod(self._sizes) if joint else choices
             decision = decision_cost(
-                source.machine, free.settings[-1], columns, controller, outputs
+                source.machine, free.settings[-1], columns, controller, outputs, memory
             )
         self.prices = Prices(table, self.offered, outline.fixed, decision.rows(), switches.most)
         self._switches = switches
@@ -133,6 +137,8 @@ class Lanes:
         self._shown_price = torch.zeros(lanes)
         self._first = torch.arange(lanes) * stream.inputs_per_episode  # of a stream in the queue
         self._made = Choices(self.prices.stages, self._sizes)
+        changing = self.layout.changing
+        self._past = torch.zeros(lanes, stream.history * (changing.stop - changing.start))
         left = torch.arange(stream.inputs_per_episode).flip(0) / stream.inputs_per_episode
         self._left = torch.cat([left, left[-1:]])  # share of inputs to come, by position
 
@@ -221,6 +227,8 @@ class Lanes:
         self._switches.open(rows)
         self.active[rows] = True
         self._present(self.timeline.open(rows, self._rng))
+        if self.stream.history:
+            self._past[rows] = 0.0
         self._observe(rows)
 
     @torch.inference_mode()
@@ -308,6 +316,10 @@ class Lanes:
         """Put the next input of their streams on lanes and run the stem."""
         mask, length = after.going, self.stream.inputs_per_episode
         others = ~mask
+        if self.stream.history:
+            now = self.observation[:, self.layout.changing]
+            past = torch.cat([now, self._past], dim=1)[:, : self._past.shape[1]]
+            self._past = torch.where(mask.unsqueeze(1), past, self._past)
         if after.waited_s is not None:
             self._runner.wait(after.waited_s)
         position = self.timeline.position.clamp(max=length - 1)
@@ -352,7 +364,7 @@ class Lanes:
         shown = torch.empty(len(account), len(position))
         for row, values in zip(shown, account, strict=True):
             row.copy_(values)
-        observation = torch.cat([seen, shown.T], dim=1)
+        observation = torch.cat([seen, shown.T, self._past[rows]], dim=1)
         afford = self.ledger.affordable(rows, position)
         if self.stream.battery is not None:
             charge_j = self.timeline.charge_j[rows].unsqueeze(1)

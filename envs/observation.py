@@ -48,6 +48,7 @@ class Observation:
     | harvest | power that comes in now, as a share of the most | 0, 1 |
     | last_.. | where a knob that costs to switch stood last, as a share of its choices; 0 at first | 0, 1 |
     | machine_.. | the machine's state, where it is one number a lane | unbounded |
+    | ago_1_.. | each from budget_.. on, as it was when the input before was over; 0 before the first | as they are |
     """  # noqa: E501
 
     def __init__(
@@ -56,7 +57,9 @@ class Observation:
         rules: Sequence[Column] = (),
         hard: Sequence[str] = (),
         states: Sequence[str] = (),
+        history: int = 0,
     ) -> None:
+        changing = (*rules, *(Column(f"machine_{name}", -inf, inf) for name in states))
         self.columns: tuple[Column, ...] = (
             *(Column(f"feature_{i}", 0, 1) for i in range(FEATURES)),
             *(Column(name, 0, 1) for name in ("first", "second", "third", "entropy", "answered")),
@@ -65,8 +68,12 @@ class Observation:
             Column("price", 0, 1),
             Column("inputs_left", 0, 1),
             *(Column(f"left_{name}", 0, 1) for name in hard),
-            *rules,
-            *(Column(f"machine_{name}", -inf, inf) for name in states),
+            *changing,
+            *(
+                Column(f"ago_{ago}_{column.name}", column.low, column.high)
+                for ago in range(1, history + 1)
+                for column in changing
+            ),
         )
         self.features = slice(0, FEATURES)
         self.confidence = slice(FEATURES, FEATURES + 5)
@@ -74,7 +81,7 @@ class Observation:
         self.answered = FEATURES + 4
         self.block = slice(FEATURES + 5, FEATURES + 5 + len(first))
         self.account = slice(self.block.stop, self.block.stop + 3 + len(hard))
-        self.machine = self.account.stop + len(rules)
+        self.changing = slice(self.account.stop, self.account.stop + len(changing))
         self.depth = len(first)
         self.states = tuple(states)
 

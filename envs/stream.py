@@ -46,6 +46,8 @@ class Stream:
     """What feeds the device; None: the mains."""
     switching: tuple[Switching, ...] = ()
     """Knobs that cost to turn."""
+    history: int = 0
+    """How many earlier inputs a policy sees of rules and machine, beside the present one."""
     choices: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Knob name -> choices offered; unnamed knobs offer all. One choice fixes a knob."""
 
@@ -53,6 +55,10 @@ class Stream:
         if self.inputs_per_episode < 1:
             raise InputError(
                 f"an episode has one input or more, got {self.inputs_per_episode}; raise it"
+            )
+        if self.history < 0:
+            raise InputError(
+                f"a history goes back over 0 or more inputs, got {self.history}; raise it"
             )
         if self.resource not in RESOURCES:
             raise InputError(

@@ -89,6 +89,7 @@ def open_scene(
         experiment.stream,
         experiment.learner.hidden,
         experiment.learner.joint,
+        experiment.learner.remembers,
     )
     return None, scene, experiment, seed
 

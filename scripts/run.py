@@ -56,6 +56,7 @@ class Run:
             self.experiment.stream,
             self.experiment.learner.hidden,
             self.experiment.learner.joint,
+            self.experiment.learner.remembers,
         )
 
 

@@ -52,7 +52,15 @@ def run(arguments: Arguments) -> None:
     check_machine(machine, backbone=fresh if is_bound(machine) else None)
     # Everything is checked before anything is written.
     learner, budget = experiment.learner, experiment.budget
-    rehearse = Scene(fresh, machine, data, experiment.stream, learner.hidden, learner.joint)
+    rehearse = Scene(
+        fresh,
+        machine,
+        data,
+        experiment.stream,
+        learner.hidden,
+        learner.joint,
+        learner.remembers,
+    )
     rehearse.lanes(experiment.learn_on, learned=True, lanes=1)
     rehearse.check(budget, learned=True)
     if experiment.backbone.weights is None:

@@ -20,7 +20,7 @@ from penstock.envs import Budget
 TINY: dict[str, Any] = {"lanes": 8, "horizon": 8, "batch_size": 32, "epochs": 1, "hidden": (8,)}
 
 
-@pytest.mark.parametrize("algorithm", ["maskable_ppo", "ppo", "dqn"])
+@pytest.mark.parametrize("algorithm", ["maskable_ppo", "ppo", "recurrent_ppo", "dqn"])
 def test_each_algorithm_learns_saves_and_loads(
     scene: Scene, tmp_path: Path, algorithm: str
 ) -> None:
@@ -95,7 +95,7 @@ def test_combinations_are_counted_with_the_last_knob_fastest() -> None:
 
 
 def test_a_wrong_algorithm_is_refused() -> None:
-    with pytest.raises(InputError, match="maskable_ppo, ppo or dqn"):
+    with pytest.raises(InputError, match="ppo, recurrent_ppo or dqn"):
         Learner(algorithm="a2c")  # type: ignore[arg-type]
 
 
