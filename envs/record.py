@@ -161,6 +161,13 @@ class Recorder:
         self, machine: Machine, job: Job, state: State, rng: torch.Generator, cost: Tensor
     ) -> tuple[Tensor, State]:
         y, spent, after = machine.run(job, state, rng)
+        for name in self.outline.states:
+            own = name.removeprefix("near_").removeprefix("far_")
+            if own in state and not torch.equal(state[own], after[own]):
+                raise InputError(
+                    f"a recording holds a machine's state still, but running {job.block.name} "
+                    f"changes {name}, which a policy sees; learn on the network itself"
+                )
         cost += spent.rows().cpu()
         return y, after
 

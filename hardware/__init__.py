@@ -20,7 +20,7 @@ from penstock.hardware.recorded import Recorded
 from penstock.hardware.remote import Remote
 from penstock.hardware.sparse import Sparse
 from penstock.hardware.split import Split
-from penstock.hardware.synthetic import Synthetic
+from penstock.hardware.synthetic import Switched, Synthetic
 from penstock.hardware.through import through
 from penstock.hardware.votes import passes, tally, vote
 
@@ -48,6 +48,7 @@ __all__ = [
     "Sparse",
     "Split",
     "State",
+    "Switched",
     "Synthetic",
     "build_machine",
     "calibrate",

@@ -13,7 +13,7 @@ from typing import Final, final
 import torch
 
 from penstock.backbones.errors import InputError
-from penstock.hardware.traces import PARTS, Bandwidth, Part, Recording, check_part
+from penstock.hardware.traces import PARTS, Bandwidth, Part, Trace, check_part
 
 SHARES: Final = (0.6, 0.2, 0.2)
 """Of the files, for each of the parts."""
@@ -60,7 +60,7 @@ class Recorded(Bandwidth):
         """With the files of a split, unless others than those to train on were asked for."""
         return replace(self, part=part) if self.part == "train" else self
 
-    def recordings(self) -> list[Recording]:
+    def recordings(self) -> list[Trace]:
         """Read the files of this part.
 
         Raises:
@@ -78,7 +78,7 @@ class Recorded(Bandwidth):
             return list(found.values())
         return [found[file] for file in split_files(list(found), self.seed)[self.part]]
 
-    def _read(self, file: Path) -> Recording | None:
+    def _read(self, file: Path) -> Trace | None:
         """A file as a recording; None if it does not measure capacity."""
         columns = _columns(file)
         if {"time_s", "bandwidth_bps"} <= columns.keys():
@@ -96,7 +96,7 @@ class Recorded(Bandwidth):
 
     def _downlink(
         self, file: Path, columns: dict[str, list[str]], stamp: str, bitrate: str
-    ) -> Recording:
+    ) -> Trace:
         stamps = [columns[stamp][0], columns[stamp][-1]]
         try:
             start, end = (datetime.strptime(stamp, "%Y.%m.%d_%H.%M.%S") for stamp in stamps)
@@ -109,7 +109,7 @@ class Recorded(Bandwidth):
         step_s = max(1.0, (end - start).total_seconds() / max(1, rows - 1))
         kbps = torch.tensor(_numbers(file, bitrate, columns), dtype=torch.float64)
         time_s = step_s * torch.arange(rows + 1, dtype=torch.float64)
-        return Recording(time_s, 1e3 * kbps, None, self.least_share, self.most_share)
+        return Trace(time_s, 1e3 * kbps, None, self.least_share, self.most_share)
 
 
 def split_files(files: Sequence[Path], seed: int) -> dict[str, list[Path]]:
@@ -132,12 +132,12 @@ def split_files(files: Sequence[Path], seed: int) -> dict[str, list[Path]]:
     }
 
 
-def _own(file: Path, columns: dict[str, list[str]]) -> Recording:
+def _own(file: Path, columns: dict[str, list[str]]) -> Trace:
     time_s = _numbers(file, "time_s", columns)
     if len(time_s) < 2 or any(b <= a for a, b in pairwise(time_s)):
         raise InputError(f"{file} should have two or more rising time_s; sort its rows")
     rtt_s = _numbers(file, "rtt_s", columns)[:-1] if "rtt_s" in columns else None
-    return Recording(
+    return Trace(
         torch.tensor(time_s, dtype=torch.float64) - time_s[0],
         torch.tensor(_numbers(file, "bandwidth_bps", columns)[:-1], dtype=torch.float64),
         None if rtt_s is None else torch.tensor(rtt_s, dtype=torch.float64),

@@ -7,10 +7,60 @@ import torch
 from torch import Tensor
 
 from penstock.backbones import InputError
-from penstock.hardware.traces import PARTS, Bandwidth, Part, Recording, check_part
+from penstock.hardware.traces import PARTS, Bandwidth, Part, Trace, check_part
 
 APART: Final = 1_000_003
 """Between the seeds of two parts."""
+
+
+@final
+@dataclass(frozen=True)
+class Switched(Bandwidth):
+    """Another bandwidth until a second of each stream, and a share of it from then on.
+
+    To see how soon a policy gets used to it. Streams start where the traces do.
+    """
+
+    bandwidth: Bandwidth
+    """What is switched."""
+    at_s: float
+    """When, since a stream began."""
+    share: float = 0.2
+    """Of the bandwidth that is left."""
+
+    def __post_init__(self) -> None:
+        if self.at_s <= 0 or self.share <= 0:
+            raise InputError(
+                "a bandwidth is switched at a second and to a share above 0, got "
+                f"{self.at_s:g} and {self.share:g}; correct them"
+            )
+
+    def at(self, part: Part) -> "Switched":
+        """The other bandwidth's of that part."""
+        return replace(self, bandwidth=self.bandwidth.at(part))
+
+    def recordings(self) -> list[Trace]:
+        """Cut in two where they are switched; a trace that ends before stays as it is."""
+        return [self._switched(trace) for trace in self.bandwidth.recordings()]
+
+    def _switched(self, trace: Trace) -> Trace:
+        before = trace.time_s[:-1] < self.at_s
+        inside = bool(before.any() and trace.time_s[-1] > self.at_s)
+        if not inside:
+            return replace(trace, from_start=True)
+        count = int(before.sum())
+        cut = [*range(count), *range(count - 1, len(before))]  # the piece in the middle, twice
+        time_s = torch.cat(
+            [trace.time_s[:count], trace.time_s.new_tensor([self.at_s]), trace.time_s[count:]]
+        )
+        if float(trace.time_s[count]) == self.at_s:  # nothing to cut
+            cut, time_s = list(range(len(before))), trace.time_s
+        share = torch.where(time_s[:-1] < self.at_s, 1.0, self.share)
+        rtt_s = None if trace.rtt_s is None else trace.rtt_s[cut]
+        bandwidth_bps = trace.bandwidth_bps[cut] * share
+        return replace(
+            trace, time_s=time_s, bandwidth_bps=bandwidth_bps, rtt_s=rtt_s, from_start=True
+        )
 
 
 @final
@@ -87,13 +137,13 @@ class Synthetic(Bandwidth):
         """With the draws of a split, unless others than those to train on were asked for."""
         return replace(self, part=part) if self.part == "train" else self
 
-    def recordings(self) -> list[Recording]:
+    def recordings(self) -> list[Trace]:
         """Draw them."""
         time_s = torch.arange(self.length_s + 1, dtype=torch.float64)
         bandwidth_bps, rtt_s = self.drawn()
         if self.rtt_s is None:
-            return [Recording(time_s, row) for row in bandwidth_bps]
-        return [Recording(time_s, *rows) for rows in zip(bandwidth_bps, rtt_s, strict=True)]
+            return [Trace(time_s, row) for row in bandwidth_bps]
+        return [Trace(time_s, *rows) for rows in zip(bandwidth_bps, rtt_s, strict=True)]
 
     def drawn(self) -> tuple[Tensor, Tensor]:
         """Bits per second and round-trip times, both [traces, length_s]."""

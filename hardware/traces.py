@@ -15,7 +15,7 @@ from penstock.backbones.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class Trace:
     """What one file or one draw of a generator holds; constant between two times."""
 
     time_s: Tensor
@@ -27,6 +27,8 @@ class Recording:
     least_share: float = 1.0
     """The uplink of a stream is at least this share of `bandwidth_bps`."""
     most_share: float = 1.0
+    from_start: bool = False
+    """Whether streams begin where it begins, and not anywhere in it."""
 
 
 PARTS: Final = ("train", "validation", "test")
@@ -39,7 +41,7 @@ class Bandwidth(ABC):
     """Where traces come from: a frozen dataclass that can be hashed, since they are made once."""
 
     @abstractmethod
-    def recordings(self) -> Sequence[Recording]:
+    def recordings(self) -> Sequence[Trace]:
         """The traces, one at least."""
 
     def at(self, part: Part) -> "Bandwidth":
@@ -73,7 +75,7 @@ class Traces:
         InputError: if there is no recording, or the floor is not positive.
     """
 
-    def __init__(self, recordings: Sequence[Recording], floor_bps: float) -> None:
+    def __init__(self, recordings: Sequence[Trace], floor_bps: float) -> None:
         if not recordings or floor_bps <= 0:
             raise InputError(
                 "a link needs one trace or more and a floor above 0 bit/s, got "
@@ -96,6 +98,8 @@ class Traces:
                 f"{len(recordings)}; leave rtt_s out of all"
             )
         self._rtt_s = torch.cat(known).double() if known else None  # [P]
+        anywhere = [0.0 if recording.from_start else 1.0 for recording in recordings]
+        self._anywhere = torch.tensor(anywhere, dtype=torch.float64)  # [F]
         shares = [(recording.least_share, recording.most_share) for recording in recordings]
         self._shares = torch.tensor(shares, dtype=torch.float64)  # [F, 2]
         self.duration_s = self._start_s.diff()
@@ -116,7 +120,7 @@ class Traces:
         uniform = torch.rand(n, 3, generator=rng, dtype=torch.float64)
         trace = (uniform[:, 0] * len(self)).long()
         low, high = self._shares[trace].unbind(dim=1)
-        start_s = uniform[:, 1] * self.duration_s[trace]
+        start_s = uniform[:, 1] * self.duration_s[trace] * self._anywhere[trace]
         return torch.stack([trace.double(), start_s, low + (high - low) * uniform[:, 2]], dim=1)
 
     def bandwidth_bps(self, drawn: Tensor, time_s: Tensor) -> Tensor:
@@ -203,9 +207,9 @@ class Edges:
         return place.clamp(0, len(self._edges) - 2)
 
 
-def constant(bandwidth_bps: float) -> Recording:
+def constant(bandwidth_bps: float) -> Trace:
     """A link that never changes."""
-    return Recording(torch.tensor([0.0, 1.0]), torch.tensor([bandwidth_bps], dtype=torch.float64))
+    return Trace(torch.tensor([0.0, 1.0]), torch.tensor([bandwidth_bps], dtype=torch.float64))
 
 
 def _summed(amounts: Tensor) -> Tensor:

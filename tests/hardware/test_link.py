@@ -22,15 +22,16 @@ from penstock.hardware import (
     Recorded,
     Sparse,
     Split,
+    Switched,
     Synthetic,
     build_machine,
 )
 from penstock.hardware.parts import at_part
 from penstock.hardware.recorded import split_files
-from penstock.hardware.traces import PARTS, Part, Recording, Traces, constant
+from penstock.hardware.traces import PARTS, Part, Trace, Traces, constant
 
 # 8 bit/s for a second, then 2 bit/s for two: 12 bits in 3 seconds, and again.
-STEPS = Recording(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([8.0, 2.0]))
+STEPS = Trace(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([8.0, 2.0]))
 
 
 def at(seconds: float, share: float = 1.0, trace: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,7 +72,7 @@ def test_a_share_of_the_trace_is_as_much_slower() -> None:
 
 
 def test_the_floor_holds_for_the_uplink_too() -> None:
-    dead = Recording(
+    dead = Trace(
         torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 100.0]), least_share=0.1, most_share=0.5
     )
     traces = Traces([dead], floor_bps=5.0)
@@ -102,7 +103,7 @@ def test_time_never_goes_back_and_what_was_sent_was_sent(
     lasts: list[float], speeds: list[float], start_s: float, bits: tuple[float, float]
 ) -> None:
     time_s = torch.tensor([0.0, *lasts], dtype=torch.float64).cumsum(dim=0)
-    traces = Traces([Recording(time_s, torch.tensor(speeds[: len(lasts)]))], floor_bps=10.0)
+    traces = Traces([Trace(time_s, torch.tensor(speeds[: len(lasts)]))], floor_bps=10.0)
     drawn, now = at(start_s)
     first = traces.transfer_s(drawn, now, bits[0])
     both = traces.transfer_s(drawn, now, sum(bits))
@@ -349,3 +350,22 @@ def test_numbers_out_of_range_are_explained(make: Callable[[], object], sentence
 
 def test_a_radio_may_be_ones_own() -> None:
     assert Link(1e6, rtt_s=0.0, radio=Radio(0.0, 0.0), idle_w=0.0).energy_j(1e9, 1.0, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("at_s", [4.0, 4.5])
+def test_a_bandwidth_that_is_switched(at_s: float) -> None:
+    plain = Synthetic(traces=3, length_s=10, rtt_s=0.01)
+    link = Link(Switched(plain, at_s), 0.02)
+    state, same = link.begin(8, torch.Generator()), Link(plain, 0.02)
+    assert (state["trace"][:, 1] == 0).all()  # streams start where traces do
+    for second in (0.0, at_s - 0.1, at_s + 0.1, 9.5):
+        time_s = torch.full((8, 1), second, dtype=torch.float64)
+        now, before = (each.look({**state, "time_s": time_s}) for each in (link, same))
+        share = 1.0 if second < at_s else 0.2
+        expected = before["log10_bps"] + torch.tensor(share).double().log10()
+        torch.testing.assert_close(now["log10_bps"], expected)
+        torch.testing.assert_close(now["rtt_s"], before["rtt_s"])
+    validation = Switched(plain, at_s).at("validation")
+    assert validation.bandwidth == plain.at("validation")
+    with pytest.raises(InputError, match="to a share above 0, got 4 and 0"):
+        Switched(plain, 4.0, 0.0)
