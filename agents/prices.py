@@ -130,6 +130,8 @@ class BudgetPrices:
         law: how they move.
         buckets: B.
         replan: whether prices follow what is left, or stay those of the stream's own budget.
+        reserve: how many inputs' budget a stream that replans keeps back: its last inputs may take
+            more than there is, when prices can no longer mend it.
 
     Raises:
         InputError: if there are fewer than two buckets, or the budgets are not in order.
@@ -144,6 +146,7 @@ class BudgetPrices:
         law: Law | None = None,
         buckets: int = 12,
         replan: bool = False,
+        reserve: float = 0.0,
     ) -> None:
         if buckets < 2 or not 0 < least < most:
             raise InputError(
@@ -151,7 +154,7 @@ class BudgetPrices:
                 f"{buckets} between {least:g} and {most:g}; correct them"
             )
         self.law = law if law is not None else Pid()
-        self.replan = replan
+        self.replan, self.reserve = replan, reserve
         self.budgets = torch.logspace(log(least), log(most), buckets, base=torch.e).double()
         """[B]."""
         self.prices = torch.full((buckets,), price, dtype=torch.float64)
@@ -161,9 +164,12 @@ class BudgetPrices:
         """Mean error of the streams before the last step, as a share of their budgets."""
         self._sums = torch.zeros(2, buckets, dtype=torch.float64)  # of errors, and their number
 
-    def __call__(self, limit: Tensor, left: Tensor) -> Tensor:
-        """Prices [k] of streams with limits [k] for an input, of which so much is left [k]."""
-        budget = left if self.replan else limit
+    def __call__(self, limit: Tensor, left: Tensor, to_come: Tensor) -> Tensor:
+        """Prices [k] of streams with limits [k] for an input, of which so much is left [k].
+
+        `to_come` counts the inputs for which it is left, [k].
+        """
+        budget = left - self.reserve * limit / to_come if self.replan else limit
         known, log_price = self.budgets.log(), self._falling().log()
         x = budget.clamp(min=1e-3 * float(self.budgets[0])).log()
         last = (torch.searchsorted(known, x.contiguous()) - 1).clamp(0, len(known) - 2)

@@ -26,9 +26,9 @@ from penstock.hardware import RESOURCES, Cost, Machine
 
 ENERGY, LATENCY = RESOURCES.index("energy_j"), RESOURCES.index("latency_s")
 
-Pricing = Callable[[Tensor, Tensor], Tensor]
-"""Limits [k] of the average budgets of streams, for one input, and what is left of them for each
-input to come [k] -> prices [k]; all in the unit of the resource."""
+Pricing = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Limits [k] of the average budgets of streams, for one input, what is left of them for each input
+to come [k], both in the unit of the resource, and how many those are [k] -> prices [k]."""
 
 
 @final
@@ -199,7 +199,7 @@ class Lanes:
         rows: Tensor,
         inputs: Tensor | None = None,
         *,
-        price: float | None = None,
+        price: Tensor | float | None = None,
         limit: Tensor | None = None,
     ) -> None:
         """Begin a stream on some lanes: price, budgets, machine conditions and first input.
@@ -207,7 +207,7 @@ class Lanes:
         Args:
             rows: different lanes, [k].
             inputs: of the streams, [k, inputs_per_episode]; None draws them.
-            price: None draws it, or asks `pricing`.
+            price: of all, or of each, [k]; None draws it, or asks `pricing`.
             limit: of the average budget, for one input of each stream, [k]; None draws it.
         """
         k = len(rows)
@@ -219,7 +219,7 @@ class Lanes:
         low, high = self.stream.price
         share = torch.rand(k, generator=self._rng, dtype=torch.float64)
         drawn = low * (high / low) ** share
-        self._set_price(rows, drawn if price is None else torch.full_like(drawn, price))
+        self._set_price(rows, drawn if price is None else torch.as_tensor(price).expand_as(drawn))
         self._fixed[rows] = price is not None
         self._runner.begin(rows, self._rng)
         self._queue[rows] = inputs
@@ -337,8 +337,9 @@ class Lanes:
         self.timeline.spend(cost, mask)
         if self.pricing is not None:
             rows = mask.nonzero().squeeze(1)
-            rates = self.ledger.rates(rows, length - position[rows])
-            prices = self.pricing(*rates).double().clamp(*self.stream.price)
+            to_come = length - position[rows]
+            rates = self.ledger.rates(rows, to_come)
+            prices = self.pricing(*rates, to_come).double().clamp(*self.stream.price)
             self._set_price(rows, torch.where(self._fixed[rows], self.price[rows], prices))
 
     def _set_price(self, rows: Tensor, prices: Tensor) -> None:

@@ -66,7 +66,7 @@ def test_prices_never_rise_with_the_budget(prices: list[float], budgets: list[fl
     found = BudgetPrices(1.0, 16.0, buckets=4)
     found.prices = row(*prices)
     limits = row(*sorted(budgets))
-    charged = found(limits, limits)
+    charged = found(limits, limits, torch.ones_like(limits))
     assert (charged > 0).all() and charged.isfinite().all()
     assert (charged.diff() <= 1e-9 * charged[:-1]).all()
 
@@ -78,9 +78,12 @@ def test_between_two_budgets_prices_are_interpolated_and_beyond_extrapolated() -
     limits = row(1, 2, 4, 2**0.5, 8, 0.5)
     # On logarithmic scales: half way between 0.8 and 0.2 is 0.4, a step beyond the ends goes on.
     expected = [0.8, 0.2, 0.1, 0.4, 0.05, 3.2]
-    assert found(limits, 0 * limits).tolist() == pytest.approx(expected)
+    many = torch.full_like(limits, 10.0)
+    assert found(limits, 0 * limits, many).tolist() == pytest.approx(expected)
     found.replan = True
-    assert found(limits.flip(0), limits).tolist() == pytest.approx(expected)
+    assert found(limits.flip(0), limits, many).tolist() == pytest.approx(expected)
+    found.reserve = 2.0
+    assert found(limits, limits * 1.2, many).tolist() == pytest.approx(expected)
 
 
 def test_only_budgets_of_which_streams_ended_are_moved() -> None:
