@@ -16,7 +16,7 @@ from penstock.envs.controller import decision_cost
 from penstock.envs.ledger import Ledger
 from penstock.envs.live import Live
 from penstock.envs.observation import Observation
-from penstock.envs.outcomes import Answers, Outcomes, Step
+from penstock.envs.outcomes import Answers, Outcomes, Step, join
 from penstock.envs.prices import Prices
 from penstock.envs.source import Source
 from penstock.envs.stream import Stream
@@ -114,6 +114,8 @@ class Lanes:
         """[N, T]: what may be chosen now; made anew as `observation` is. See `Prices.allowed`."""
         self.active = torch.zeros(lanes, dtype=torch.bool)
         """[N]: whether a lane carries an input; the others rest."""
+        self._finished = torch.zeros(lanes, dtype=torch.bool)  # streams that ended as they started
+        self._untold: Outcomes | None = None  # inputs that were dropped as streams started
         self.price = torch.ones(lanes, dtype=torch.float64)
         """[N]: of the stream."""
         self._fixed = torch.zeros(lanes, dtype=torch.bool)  # whether that price was given
@@ -192,6 +194,7 @@ class Lanes:
     def rest(self) -> None:
         """Let all lanes rest, whatever they carry."""
         self.active = torch.zeros(self.n, dtype=torch.bool)
+        self._finished, self._untold = torch.zeros_like(self.active), None
 
     @torch.inference_mode()
     def start(
@@ -219,14 +222,18 @@ class Lanes:
         low, high = self.stream.price
         share = torch.rand(k, generator=self._rng, dtype=torch.float64)
         drawn = low * (high / low) ** share
-        self._set_price(rows, drawn if price is None else torch.as_tensor(price).expand_as(drawn))
+        given = drawn if price is None else torch.as_tensor(price, dtype=torch.float64)
+        self._set_price(rows, given.expand_as(drawn))
         self._fixed[rows] = price is not None
         self._runner.begin(rows, self._rng)
         self._queue[rows] = inputs
         self.ledger.open_stream(rows, self._rng, limit)
         self._switches.open(rows)
-        self.active[rows] = True
-        self._present(self.timeline.open(rows, self._rng))
+        first = self.timeline.open(rows, self._rng)
+        self.active[rows], self._finished[rows] = True, False
+        self.active, self._finished = self.active & ~first.ended, self._finished | first.ended
+        self._untold = self._dropped(first)
+        self._present(first)
         if self.stream.history:
             self._past[rows] = 0.0
         self._observe(rows)
@@ -267,10 +274,12 @@ class Lanes:
         answers = self._answers(answered, right, worth, late)
         after = self.timeline.advance(answered)
         self.active = self.active & ~after.ended
-        dropped, limits, left = self._dropped(after), self.ledger.limits, self.ledger.left
+        dropped, self._untold = self._dropped(after), None
+        done, self._finished = after.ended | self._finished, torch.zeros_like(self._finished)
+        limits, left = self.ledger.limits, self.ledger.left
         self._present(after)
         self._observe(slice(None))
-        return Step(reward.float(), after.ended, answers, dropped, limits, left)
+        return Step(reward.float(), done, answers, dropped, limits, left)
 
     def _legal(self, actions: Tensor) -> Tensor:
         """Choices that are allowed in place of those that are not, [N, K]."""
@@ -344,8 +353,8 @@ class Lanes:
 
     def _set_price(self, rows: Tensor, prices: Tensor) -> None:
         low, high = self.stream.price
-        self.price[rows] = prices
-        self._charge[rows] = prices / self._full
+        self.price[rows] = prices.double()
+        self._charge[rows] = prices.double() / self._full
         shown = (prices / low).log() / max(log(high / low), 1e-9)
         self._shown_price[rows] = shown.clamp(0, 1).float()
 
@@ -397,12 +406,12 @@ class Lanes:
         )
 
     def _dropped(self, after: Next) -> Outcomes | None:
-        """Inputs that nobody looked at."""
+        """Inputs that nobody looked at, those before that are yet to be told of first."""
         rows = after.dropped_rows
         if len(rows) == 0:
-            return None
+            return self._untold
         none, zero = torch.zeros(len(rows), dtype=torch.bool), torch.zeros_like(rows)
-        return Outcomes(
+        dropped = Outcomes(
             lanes=rows,
             inputs=self._queue[rows, after.dropped_places],
             right=none,
@@ -415,6 +424,7 @@ class Lanes:
             lost=zero,
             choices=rows.new_full((len(rows), self.prices.stages, len(self.knobs)), -1),
         )
+        return dropped if self._untold is None else join(self._untold, dropped)
 
 
 def _timeline(stream: Stream, lanes: int, prices: Prices) -> Timeline:

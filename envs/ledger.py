@@ -75,19 +75,19 @@ class Ledger:
             rng: draws limits, where they are drawn.
             limit: of the average budget, for one input of each stream, [k]; None draws it.
         """
+        limits = self._least.expand(len(rows), -1)
         if self._drawn:
             share = torch.rand(len(rows), len(self._least), generator=rng, dtype=torch.float64)
-            limits = self._least * (self._span * share).exp()
-            self.limits = self.limits.index_copy(0, rows, limits)
+            limits = limits * (self._span * share).exp()
+        # Replaced, never changed in place, so that what was can be kept.
+        self.limits = self.limits.index_copy(0, rows, limits)
         if limit is not None:
             if self._average is None:
                 raise InputError(
                     "a limit was given to streams that have no average budget; add one, with "
                     'kind = "average"'
                 )
-            self.limits = self.limits.clone()
             self.limits[rows, self._average] = limit.double() * self._inputs
-        # Replaced, never changed in place, so that what was can be kept.
         self.left = self.left.index_copy(0, rows, self.limits[rows])
 
     def open_input(self, mask: Tensor, cost: Tensor) -> None:

@@ -29,6 +29,12 @@ class Outcomes:
     choices: Tensor  # [k, S, K] index chosen before each stage of each knob, -1 where none was
 
 
+def join(first: Outcomes, second: Outcomes) -> Outcomes:
+    """One behind the other."""
+    pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Outcomes))
+    return Outcomes(*(torch.cat(pair) for pair in pairs))
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The streams that ended in one step. `d` of them, `B` budgets."""
@@ -102,14 +108,7 @@ class Step:
     def outcomes(self) -> Outcomes:
         """What became of inputs: those that were answered, then those that were dropped."""
         answered = self.answers.gathered()
-        if self._dropped is None:
-            return answered
-        return Outcomes(
-            *(
-                torch.cat([getattr(answered, field.name), getattr(self._dropped, field.name)])
-                for field in fields(Outcomes)
-            )
-        )
+        return answered if self._dropped is None else join(answered, self._dropped)
 
     @cached_property
     def ended(self) -> Ended:

@@ -106,7 +106,8 @@ def _same_work(
 ) -> Tensor:
     """For each setting the first that asks the same of a block.
 
-    What is skipped has no other knob, except the machine's own, and as long as the price agrees.
+    Knobs that neither the block nor the machine has change nothing. What is skipped has no other
+    knob, except the machine's own, and as long as the price agrees.
 
     Args:
         block: to be run.
@@ -117,15 +118,15 @@ def _same_work(
     Returns:
         [M] indices.
     """
-    names = {knob.name for knob in machine.knobs}
-    seen: dict[tuple[float, ...], int] = {}
+    outer = {knob.name for knob in machine.knobs}
+    names = outer | {knob.name for knob in block.knobs}
+    seen: dict[tuple[object, ...], int] = {}
     first = []
     for number, (setting, price) in enumerate(zip(settings, cost.tolist(), strict=True)):
-        same = number
-        if RUN in block.knobs and setting.get(RUN.name, RUN.full) == RUN.choices[0]:
-            own = [value for name, value in setting.items() if name in names]
-            same = seen.setdefault((*price, *own), number)
-        first.append(same)
+        skipped = RUN in block.knobs and setting.get(RUN.name, RUN.full) == RUN.choices[0]
+        turned = outer if skipped else names
+        own = [value for name, value in setting.items() if name in turned]
+        first.append(seen.setdefault((skipped, *price, *own), number))
     return torch.tensor(first)
 
 

@@ -4,26 +4,27 @@ Letters: `n` inputs of one batch, `V` nodes, `R` resources.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
-from penstock.backbones import Images, InputError
+from penstock.backbones import Images, InputError, in_order
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.envs.live import Live
 from penstock.envs.observation import FEATURES, UNKNOWN, confidence, pooled
 from penstock.envs.price_table import activation_shapes, cut_stages
-from penstock.envs.recording import SAID, SEEN, Recording
+from penstock.envs.recording import SAID, SEEN, Recording, worst_case
 from penstock.envs.source import Outline
 from penstock.envs.stream import Stream
 from penstock.envs.tree import Tree, count_nodes, grow, staying
 from penstock.hardware import RESOURCES, Job, Machine, Split, State
 from penstock.hardware.bound import machines
 from penstock.hardware.features import arrived, coded_bytes
+from penstock.hardware.fingerprint import digest, fingerprint
 
 OFFLOAD: Final = "offload"
 """The knob with which features leave."""
@@ -44,7 +45,7 @@ class Size:
 
     inputs: int
     nodes: int
-    bytes: float
+    bytes: int
     """On disk and in memory."""
     passes: float
     """Work, in passes of the full network for each input."""
@@ -62,8 +63,14 @@ class Recorder:
     def __init__(self, live: Live, stream: Stream, *, most_nodes: int = 100_000) -> None:
         self.live, self.stream = live, stream
         self.outline: Outline = live.outline(stream)
-        _check(live.machine)
+        _check(live.machine, self.outline.states)
         knobs, table = self.outline.knobs, self.outline.table
+        offered = {knob.name: knob.choices for knob in knobs}
+        if 0 not in offered.get(OFFLOAD, (self.outline.fixed.get(OFFLOAD, 0),)):
+            raise InputError(
+                f"a recording begins behind the stem, at home: {OFFLOAD} has to offer to stay (0), "
+                f"got {list(offered.get(OFFLOAD, ()))}; offer it, too"
+            )
         self._staying = staying(knobs, OFFLOAD)
         nodes = count_nodes(table, self._staying)
         if nodes > most_nodes:
@@ -80,15 +87,29 @@ class Recorder:
         self._far = split.far if isinstance(split, Split) else None
         self._rounded = isinstance(split, Split) and split.rounded
 
+    def plan(self, numbers: Tensor, rest: str) -> str:
+        """What makes a batch of these inputs, [I], what it is, in letters."""
+        blocks = [fingerprint(block) for block, _ in in_order(self.live.backbone)]
+        words = [*blocks, repr(self._settings), repr(self.outline.first), rest]
+        images = self.live.images
+        tensors = (numbers, self.outline.table.cost, images.pixels[numbers], images.labels[numbers])
+        numbers_of = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
+        return digest([word.encode() for word in words] + numbers_of)
+
     def size(self, inputs: int) -> Size:
         """What so many inputs take."""
-        each = 4.0 * (len(SEEN) + len(self._stages) + len(SAID))
-        each += 2 * 8.0 * len(RESOURCES) * self._costs_differ()
+        nodes, costs = len(self.tree), 2 * 8 * len(RESOURCES)
+        each = nodes * 4 * (len(SEEN) + len(self._stages) + len(SAID)) + 2 * 8
+        each, once = (each + nodes * costs, 0) if self._costs_differ() else (each, nodes * costs)
+        for part in (self.tree, self.outline.table):
+            tensors = [getattr(part, field.name) for field in fields(part)]
+            once += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        once += 8 * (nodes + len(self._staying))
         table, macs = self.outline.table, RESOURCES.index("macs")
         work = float(table.stem[macs])
         work += float(table.cost[self.tree.stage[1:] - 1, self.tree.combination[1:], macs].sum())
         full = float(table.stem[macs] + table.cost[:, -1, macs].sum())
-        return Size(inputs, len(self.tree), inputs * len(self.tree) * each, work / full)
+        return Size(inputs, nodes, inputs * each + once, work / full)
 
     @torch.no_grad()
     def run(self, images: Images, seed: int) -> dict[str, Tensor]:
@@ -188,6 +209,13 @@ class Recorder:
         found = self.run(images, 0)
         return any(_differ(found[name]) for name in ("here", "there"))
 
+    def _throughout(self) -> tuple[str, ...]:
+        """Knobs that turn stem, heads or the machine, and so what no decision governs."""
+        backbone = self.live.backbone
+        knobs = [knob for head in backbone.exits.values() for knob in head.knobs]
+        names = {k.name for k in (*knobs, *backbone.stem.knobs, *self.live.machine.knobs)}
+        return tuple(sorted(names))
+
     def made(
         self, parts: Mapping[str, Tensor], numbers: Tensor, about: Mapping[str, Any]
     ) -> Recording:
@@ -209,6 +237,8 @@ class Recorder:
             fixed=self.outline.fixed,
             first=self.outline.first,
             states=self.outline.states,
+            throughout=self._throughout(),
+            priced_on=worst_case(self.live.machine),
             runs_on=self.live.machine,
             about=about,
         )
@@ -256,7 +286,7 @@ def record_outcomes(
     """
     recorder = Recorder(live, stream)
     numbers = torch.arange(live.inputs) if inputs is None else inputs
-    plan = json.dumps([about or {}, seed, batch, numbers.tolist()], sort_keys=True)
+    plan = recorder.plan(numbers, json.dumps([about or {}, seed, batch], sort_keys=True))
     parts: dict[str, list[Tensor]] = {name: [] for name in PARTS}
     for count, chosen in enumerate(torch.split(numbers, batch)):
         path = folder / f"{count:05d}.safetensors" if folder else None
@@ -285,8 +315,8 @@ def _kept(path: Path | None, plan: str) -> dict[str, Tensor] | None:
     return tensors
 
 
-def _check(machine: Machine) -> None:
-    """Refuse what cannot be told apart from a recording."""
+def _check(machine: Machine, states: Sequence[str]) -> None:
+    """Refuse what a recording cannot stand for."""
     inner = [each for each in machines(machine) if each is not machine]
     if any(isinstance(each, Split) for each in inner):
         raise InputError(
@@ -298,6 +328,15 @@ def _check(machine: Machine) -> None:
             "a recording is made on a model, got a real server as far machine; record with a "
             "modelled one and judge on the server"
         )
+    before = machine.reset(1, torch.Generator())
+    after = machine.later(before, torch.ones(1, dtype=torch.float64))
+    for name in states:
+        inside = name.startswith(("near_", "far_"))
+        if inside and not torch.equal(before[name], after[name]):
+            raise InputError(
+                f"a recording holds what is behind a link still, but time changes {name}, which a "
+                "policy sees; learn on the network itself"
+            )
 
 
 def _differ(cost: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 
-from penstock.backbones import InputError, Knob, every_setting
+from penstock.backbones import RUN, InputError, Knob, every_setting
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.envs.observation import FEATURES, Observation
 from penstock.envs.price_table import PriceTable
@@ -17,7 +17,7 @@ from penstock.envs.replay import Outlook, Replay
 from penstock.envs.source import Outline, Source
 from penstock.envs.stream import Stream
 from penstock.envs.tree import Tree
-from penstock.hardware import Machine
+from penstock.hardware import Machine, Split
 
 SCHEMA: Final = 1
 """Of the file; a reader refuses others."""
@@ -31,6 +31,10 @@ SEEN: Final = (
 SAID: Final = ("right", "likelihood", "loss")
 """Columns of `said`: whether the last answer on the way here is right, the probability that it
 gives to the right class, and minus its logarithm; 0 before one."""
+
+
+NEVER: Final = (RUN.name, RUN.choices[:1])
+"""What cannot be offered: never to run a block."""
 
 
 @final
@@ -61,10 +65,24 @@ class Recording(Source):
     """The first block of each stage."""
     states: tuple[str, ...]
     """The machine's state as far as it is observed."""
+    throughout: tuple[str, ...]
+    """Knobs that turn stem, heads or machine, which stand at the last choice recorded."""
+    priced_on: str
+    """What the prices of the table rest on, see `worst_case`."""
     runs_on: Machine
     """The machine on which it was recorded, with the links that streams meet now."""
     about: Mapping[str, Any]
     """Experiment, machine, split, seed, versions: what it takes to record it again."""
+
+    def __post_init__(self) -> None:
+        state = self.runs_on.reset(1, torch.Generator())
+        shown = tuple(name for name, value in state.items() if value.dim() == 1)
+        if shown != self.states:
+            raise InputError(
+                f"recorded was a machine that shows {', '.join(self.states) or 'nothing'} of its "
+                f"state, got one that shows {', '.join(shown) or 'nothing'}; give the machine on "
+                "which it was recorded"
+            )
 
     @property
     def machine(self) -> Machine:
@@ -80,21 +98,37 @@ class Recording(Source):
         """What was recorded, or the part of it that a stream offers.
 
         Raises:
-            InputError: if the stream offers more than was recorded.
+            InputError: if the stream offers more than was recorded, or has a hard budget on another
+                link than was recorded on.
         """
         if tuple(stream.stages) not in ((), self.first):
             raise InputError(
                 f"decisions were recorded before blocks {list(self.first)}, the stream takes them "
                 f"before {list(stream.stages)}; leave stages out, or record again"
             )
-        known = {knob.name: knob for knob in self.knobs}
+        recorded = {knob.name: knob.choices for knob in self.knobs}
+        recorded |= {name: (choice,) for name, choice in self.fixed.items()}
         for name, wanted in stream.choices.items():
-            recorded = known[name].choices if name in known else (self.fixed.get(name),)
-            if not set(wanted) <= set(recorded):
+            if name not in recorded:
                 raise InputError(
-                    f"{name} was recorded at {list(recorded)}, the stream offers {list(wanted)}; "
-                    "offer some of these, or record again"
+                    f"there is no knob {name!r} among those recorded, {', '.join(recorded)}; leave "
+                    "it out, or record again"
                 )
+            # Stem and heads were recorded with the last choice of each.
+            full = recorded[name][-1]
+            lacking = not wanted or (name in self.throughout and full not in wanted)
+            if lacking or not set(wanted) <= set(recorded[name]) or (name, tuple(wanted)) == NEVER:
+                raise InputError(
+                    f"{name} was recorded at {list(recorded[name])}, of which a stream offers some"
+                    + f" and {full:g}" * (name in self.throughout)
+                    + f", got {name} = {list(wanted)}; change that, or record again"
+                )
+        limited = stream.battery or any(budget.kind == "hard" for budget in stream.budgets)
+        if limited and self.priced_on != worst_case(self.machine):
+            raise InputError(
+                "hard budgets and batteries rest on the slowest link that was met while recording, "
+                "got another link; record again on this one, or make budgets average"
+            )
         return self._offering(stream.choices)
 
     def _offering(self, choices: Mapping[str, Any]) -> Outline:
@@ -157,6 +191,13 @@ class Recording(Source):
         return replace(self, **{name: getattr(self, name)[chosen] for name in each})
 
 
+def worst_case(machine: Machine) -> str:
+    """What bounds the cost of handing over, in words; empty where nothing is handed over."""
+    if not isinstance(machine, Split):
+        return ""
+    return repr((machine.link, machine.busy, machine.timeout_s, machine.count_far))
+
+
 def write_recording(recording: Recording, path: Path | str) -> None:
     """Write it whole or not at all."""
     tensors = {
@@ -174,6 +215,8 @@ def write_recording(recording: Recording, path: Path | str) -> None:
         "fixed": recording.fixed,
         "first": recording.first,
         "states": recording.states,
+        "throughout": recording.throughout,
+        "priced_on": recording.priced_on,
         "about": recording.about,
     }
     metadata = {name: json.dumps(value) for name, value in plain.items()}
@@ -212,6 +255,8 @@ def read_recording(path: Path | str, machine: Machine) -> Recording:
         fixed=plain["fixed"],
         first=tuple(plain["first"]),
         states=tuple(plain["states"]),
+        throughout=tuple(plain["throughout"]),
+        priced_on=plain["priced_on"],
         runs_on=machine,
         about=plain["about"],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
@@ -32,9 +33,9 @@ class Switching:
     """Whether both are shares of what the full network takes for an input."""
 
     def __post_init__(self) -> None:
-        if not min(self.energy_j, self.latency_s) >= 0:
+        if not all(0 <= amount < inf for amount in (self.energy_j, self.latency_s)):
             raise InputError(
-                f"turning {self.knob!r} takes an energy_j and a latency_s of at least 0, got "
+                f"turning {self.knob!r} takes an energy_j and a latency_s of 0 or more, got "
                 f"{self.energy_j:g} and {self.latency_s:g}; correct them"
             )
 

@@ -92,6 +92,7 @@ class Timeline:
         """Let the time pass that the lanes of a mask took, and take the energy; cost is [R, N]."""
         if self._arrivals is not None or self._battery is not None:
             self._pass(slice(None), cost[LATENCY] * mask, cost[ENERGY] * mask)
+            self._receive(mask.nonzero().squeeze(1))
 
     def _pass(self, rows: Rows, seconds: Tensor, energy_j: Tensor) -> None:
         """Let time pass on lanes [k], in which something took energy beside idle power."""
@@ -151,16 +152,18 @@ class Timeline:
         place = self.position.clamp(max=self._inputs - 1).unsqueeze(1)
         return self.time_s - self._come_s.gather(1, place).squeeze(1)
 
+    def _receive(self, rows: Tensor) -> None:
+        """Count who came meanwhile to lanes [k]."""
+        while self._arrivals is not None and len(rows):
+            rows = rows[self._come_s[rows, self._come[rows]] <= self.time_s[rows]]
+            self._come[rows] += 1
+
     def _skip_stale(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Drop what waited too long or has no room: lanes and places, once a round."""
         if self._arrivals is None:
             return []
-        arrivals, late = self._arrivals, rows
-        while len(late):  # who came meanwhile
-            late = late[self._come_s[late, self._come[late]] <= self.time_s[late]]
-            self._come[late] += 1
-        dropped = []
-        stale = rows
+        arrivals, dropped, stale = self._arrivals, [], rows
+        self._receive(rows)
         while len(stale):
             place = self.position[stale]
             past = self.time_s[stale] - arrivals.deadline_s > self._come_s[stale, place]
