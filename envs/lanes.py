@@ -229,6 +229,8 @@ class Lanes:
         self._queue[rows] = inputs
         self.ledger.open_stream(rows, self._rng, limit)
         self._switches.open(rows)
+        if self._untold is not None:  # of streams that are given up
+            self._untold = self._untold.take(~torch.isin(self._untold.lanes, rows))
         first = self.timeline.open(rows, self._rng)
         self.active[rows], self._finished[rows] = True, False
         self.active, self._finished = self.active & ~first.ended, self._finished | first.ended

@@ -95,6 +95,8 @@ class LiveRunner(Runner):
         self._settings = outline.settings()
         held = [live.machine.held(setting) for setting in self._settings]
         self._held = held
+        blocks = [live.backbone.block(d) for d in range(live.backbone.depth)]
+        self._idle = [outline.idle(block, live.machine) for block in blocks]
         self._same = outline.table.same
         self._shapes = activation_shapes(live.backbone)
         self._device = next(live.backbone.parameters()).device
@@ -151,7 +153,8 @@ class LiveRunner(Runner):
             x = y = self._activations.take(here, rows)
             for d in blocks:
                 taken = self._settings[setting] if d == blocks[0] else self._held[setting]
-                y = self._job(Job(self._backbone.block(d), y, taken), rows, rng, cost)
+                job = Job(self._backbone.block(d), y, {**taken, **self._idle[d]})
+                y = self._job(job, rows, rng, cost)
             if y is not x:
                 self._activations.put(there, rows, y)
                 changed.append(rows)

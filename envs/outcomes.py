@@ -28,6 +28,10 @@ class Outcomes:
     lost: Tensor  # [k] transfers that the machine gave up and counted in its state as "lost"
     choices: Tensor  # [k, S, K] index chosen before each stage of each knob, -1 where none was
 
+    def take(self, rows: Tensor) -> "Outcomes":
+        """Some of them: indices or a mask, [k]."""
+        return Outcomes(*(getattr(self, field.name)[rows] for field in fields(Outcomes)))
+
 
 def join(first: Outcomes, second: Outcomes) -> Outcomes:
     """One behind the other."""

@@ -91,6 +91,7 @@ class Recorder:
         """What makes a batch of these inputs, [I], what it is, in letters."""
         blocks = [fingerprint(block) for block, _ in in_order(self.live.backbone)]
         words = [*blocks, repr(self._settings), repr(self.outline.first), rest]
+        words.append(repr(self.live.machine))
         images = self.live.images
         tensors = (numbers, self.outline.table.cost, images.pixels[numbers], images.labels[numbers])
         numbers_of = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
@@ -163,7 +164,8 @@ class Recorder:
             machine = self._far  # type: ignore[assignment]
         held = machine.held(setting)
         for d in blocks:
-            job = Job(backbone.block(d), x, setting if d == blocks[0] else held)
+            block, taken = backbone.block(d), setting if d == blocks[0] else held
+            job = Job(block, x, {**taken, **self.outline.idle(block, self.live.machine)})
             x, state = self._job(machine, job, state, walk.rng, cost)
         head = backbone.head(blocks[-1])
         if head is None:
@@ -212,7 +214,8 @@ class Recorder:
     def _throughout(self) -> tuple[str, ...]:
         """Knobs that turn stem, heads or the machine, and so what no decision governs."""
         backbone = self.live.backbone
-        knobs = [knob for head in backbone.exits.values() for knob in head.knobs]
+        heads = [backbone.head(d) for d in range(backbone.depth)]
+        knobs = [knob for head in heads if head is not None for knob in head.knobs]
         names = {k.name for k in (*knobs, *backbone.stem.knobs, *self.live.machine.knobs)}
         return tuple(sorted(names))
 

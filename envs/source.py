@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from penstock.backbones import Knob, every_setting
+from penstock.backbones import Block, Knob, every_setting
 from penstock.envs.activations import Rows
 from penstock.envs.observation import Observation
 from penstock.envs.price_table import PriceTable
@@ -32,6 +32,11 @@ class Outline:
     def settings(self) -> list[dict[str, float]]:
         """Every combination of choices, the full one last."""
         return [{**self.fixed, **setting} for setting in every_setting(self.knobs)]
+
+    def idle(self, block: Block, machine: Machine) -> dict[str, float]:
+        """Knobs that neither a block nor the machine has, at full: as which they are priced."""
+        names = {knob.name for knob in (*block.knobs, *machine.knobs)}
+        return {knob.name: knob.full for knob in self.knobs if knob.name not in names}
 
 
 class Runner(ABC):

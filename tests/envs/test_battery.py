@@ -187,6 +187,15 @@ def test_streams_that_start_empty_end(
     assert sorted(answered + dropped) == [1, 2, 3, 4, 9, 15]
 
 
+def test_a_stream_that_is_begun_anew_is_forgotten(make: Make, short: Backbone) -> None:
+    stream = Stream(2, battery=Battery(1.5, start=(0.0, 0.0)), arrivals=Arrivals(5.0))
+    lanes = make(stream, backbone=short, lanes=3)
+    lanes.start(torch.arange(3), torch.tensor([[3, 1], [4, 15], [9, 2]]))
+    lanes.start(torch.tensor([2, 0]), torch.tensor([[6, 5], [8, 7]]))
+    answered, dropped = drained(lanes, LEAST)
+    assert sorted(answered + dropped) == [4, 5, 6, 7, 8, 15]
+
+
 def test_an_empty_battery_that_fills_drops_the_first_only(make: Make, short: Backbone) -> None:
     """The second comes 100 s later, in which 0.01 * 100 of what the full network takes came in."""
     battery = Battery(2.0, start=(0.0, 0.0), harvest_w=0.01)

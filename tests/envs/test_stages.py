@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from penstock.backbones import Backbone, Block, Images, InputError, Setting
+from penstock.backbones import Backbone, Block, Images, InputError, Setting, restrict
 from penstock.envs import Budget, Lanes, Live, Stream
 from penstock.envs.actions import offered_knobs
 from penstock.envs.price_table import activation_shapes, cut_stages, price_table
@@ -36,6 +36,22 @@ class Watched(Machine):
 
     def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         return self.inner.price(block, setting, shape)
+
+
+@final
+@dataclass(frozen=True)
+class Curious(Machine):
+    """Charges a joule for a block that is not to be run, whether it can be skipped or not."""
+
+    def reset(self, n: int, rng: torch.Generator) -> State:
+        return {}
+
+    def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+        setting = restrict(job.setting, job.block)
+        return job.block(job.x, setting), self.price(job.block, job.setting, ()), state
+
+    def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        return Cost(energy_j=2.0 - float(setting.get("run", 1)), macs=1.0)
 
 
 def names(backbone: Backbone, blocks: range) -> list[str]:
@@ -198,3 +214,21 @@ def test_hard_budgets_hold_over_stages(make: Make, digital: Digital) -> None:
             assert (step.outcomes.cost[:, 0] <= limit * (1 + 1e-9)).all()
             count += len(step.outcomes.lanes)
         assert count == 12
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [((), [2, 3, 1, 3, 1, 3]), ((0, 2), [5, 7]), ((0, 2, 3), [5, 1, 6])]
+)
+def test_a_knob_without_effect_stands_at_full(
+    make: Make, backbone: Backbone, first: tuple[int, ...], expected: list[float]
+) -> None:
+    """Blocks 2 and 4 cannot be skipped: 1 J each, and 2 J each of the others; 1 J a head."""
+    stream = Stream(stages=first, choices=FEW)
+    lanes = make(stream, machine=Curious(), lanes=1, controller=None)
+    lanes.start(torch.arange(1))
+    paid, prices = [], lanes.prices.cost[:, 0, 0].tolist()
+    for _ in expected:
+        before = float(lanes.ledger.spent[0])
+        step = lanes.step(torch.tensor([[1, 0, 0, 0]]))
+        paid.append(float(step.answers.cost[0]) - before)
+    assert paid == prices == expected

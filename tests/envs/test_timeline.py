@@ -87,7 +87,7 @@ HARD = st.tuples(
     | st.builds(
         Battery,
         capacity_j=st.sampled_from((1.2, 3.0)),
-        start=st.just((0.8, 1.0)),
+        start=st.sampled_from(((0.8, 1.0), (0.0, 0.4))),
         idle_w=st.sampled_from((0.0, 2e-3)),
         harvest_w=st.sampled_from((0.0, 2e-2)),
         sun_s=st.sampled_from((0.0, 30.0)),
