@@ -17,6 +17,8 @@ from penstock.hardware import build_machine, check_machine
 from penstock.hardware.bound import is_bound
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.run import open_run, provenance
+from penstock.scripts.streams import as_text as streams_text
+from penstock.scripts.streams import judged, recorded_run
 from penstock.scripts.table import as_json, as_text
 from penstock.scripts.train import network
 
@@ -41,6 +43,16 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Open, judge, print."""
+    here = recorded_run(arguments.run)
+    if here is not None:
+        if arguments.data or arguments.budget or arguments.hard:
+            raise InputError(
+                "a run that learned on recordings is judged on them over its experiment's budgets, "
+                "got --data, --budget or --hard; leave these out"
+            )
+        found, _ = judged(here, arguments.machine)
+        print(json.dumps(found.table()) if arguments.json else streams_text(found))
+        return
     policy, scene, experiment, seed = open_scene(arguments.run, arguments.data, arguments.machine)
     budget = experiment.budget
     if arguments.budget is not None:

@@ -75,12 +75,19 @@ class Experiment:
     """What an episode is."""
     learner: Learner = field(default_factory=Learner)
     """How the policy is learned."""
+    recording: str | None = None
+    """Folder that `penstock record` wrote: the policy learns and is judged on what is in it, over a
+    range of budgets; None runs the network itself."""
     learn_on: Literal["train", "validation"] = "train"
     """Images that the policy learns on; "validation" where the network knows its own by heart."""
     budget: Budget = field(default_factory=lambda: Budget("energy_j", 0.5, relative=True))
     """At which the policy is judged in the end."""
+    streams: int = 40
+    """On recordings: how many it is judged on."""
 
     def __post_init__(self) -> None:
+        if self.streams < 2:
+            raise InputError(f"a policy is judged on two streams or more, got {self.streams}")
         if self.exposure is not None and self.backbone.weights is not None:
             raise InputError(
                 "a network is exposed to the machine while it is fitted, got an exposure beside "

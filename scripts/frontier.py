@@ -10,8 +10,10 @@ from tyro.conf import Positional
 
 from penstock.agents.evaluation import record
 from penstock.agents.frontier import draw, frontier
+from penstock.agents.pictures import draw_score, draw_stream
 from penstock.scripts.evaluate import open_scene
 from penstock.scripts.picture import write_picture
+from penstock.scripts.streams import judged, recorded_run
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,15 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Open, sweep, draw."""
+    here = recorded_run(arguments.run)
+    if here is not None:
+        found, streams = judged(here, arguments.machine)
+        out = arguments.out or here.picture
+        write_picture(out, draw_score(found))
+        timeline = out.with_name("timeline.png")
+        write_picture(timeline, draw_stream(streams, found.resource))
+        print(out, timeline, sep="\n")
+        return
     policy, scene, experiment, seed = open_scene(arguments.run, arguments.data, arguments.machine)
     out = arguments.out or (
         Path("frontier.png") if policy is None else Path(arguments.run) / "frontier.png"

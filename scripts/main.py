@@ -8,6 +8,8 @@ from importlib import import_module
 COMMANDS = {
     "train": "fit a backbone if need be, learn a policy, judge it",
     "evaluate": "the table of a policy, or of an experiment's baselines, at a budget",
+    "record": "run every input under every decision once, and keep what became of it",
+    "verify": "replay decisions live and compare them with what was recorded",
     "frontier": "accuracy against cost as a picture",
     "list": "experiments, machines and backbones that ship with Penstock",
     "check": "hold a machine against the rules that every machine keeps",

@@ -18,6 +18,7 @@ from penstock.hardware.bound import is_bound
 from penstock.scripts.experiment import Experiment, read_experiment
 from penstock.scripts.judge import judge
 from penstock.scripts.run import Run, check_seed, make_run
+from penstock.scripts.streams import learn
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Arguments:
     """Images to use instead: "digits", a parquet file or folder, an image folder, a hub name."""
     machine: str | None = None
     """Machine to use instead: a preset, a .toml file, or "module:Name"."""
+    recording: str | None = None
+    """Folder that `penstock record` wrote, to learn on instead of running the network."""
     steps: int | None = None
     """Decisions to learn from, instead of the experiment's."""
     seed: int = 0
@@ -46,6 +49,9 @@ def run(arguments: Arguments) -> None:
     experiment = override(read_experiment(arguments.experiment), arguments)
     folder = arguments.out or Path("runs") / f"{Path(arguments.experiment).stem}-{arguments.seed}"
     torch.manual_seed(arguments.seed)
+    if experiment.recording is not None:
+        learn(experiment, folder, arguments.seed, resume=arguments.resume)
+        return
     data = experiment.load(arguments.seed)
     machine = build_machine(experiment.machine)
     fresh = network(experiment, data)
@@ -93,6 +99,8 @@ def override(experiment: Experiment, arguments: Arguments) -> Experiment:
         experiment = replace(experiment, data=replace(experiment.data, name=arguments.data))
     if arguments.machine is not None:
         experiment = replace(experiment, machine=arguments.machine)
+    if arguments.recording is not None:
+        experiment = replace(experiment, recording=arguments.recording)
     if arguments.steps is not None:
         experiment = replace(experiment, learner=replace(experiment.learner, steps=arguments.steps))
     return experiment
