@@ -13,7 +13,7 @@ from penstock.agents.standing import LATENCY, Conditions, in_time, nodes, payabl
 from penstock.envs import Lanes
 from penstock.envs.actions import strides
 from penstock.envs.tree import Tree
-from penstock.hardware import Cost, Split
+from penstock.hardware import RESOURCES, Cost, Split
 
 
 def answers(tree: Tree, exits: Tensor) -> Tensor:
@@ -125,6 +125,21 @@ class Foresight:
             bits = self._bits[self.answers].expand(len(inputs), -1)
             cost = cost + away(self._split, there, bits, now)
         return cost.masked_fill_(~self.below(root).unsqueeze(2), torch.inf)
+
+    def front_and_rest(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """What plans from the root take near, [k, R], and what they leave to the far machine.
+
+        The second is MACs, stages and bytes that are sent, [k, 3] float64.
+
+        Args:
+            chosen: answers, [k].
+        """
+        node = self.answers[chosen]
+        tree = self._recording.tree
+        gone = _summed(tree, tree.away.long().unsqueeze(1)).squeeze(1)
+        macs = self._far[node, RESOURCES.index("macs")]
+        left = torch.stack([macs, gone[node].double(), self._bits[node] / 8], dim=1)
+        return self._end[chosen] - self._near[0], left
 
     def allowed(self, node: Tensor, masks: Tensor) -> Tensor:
         """Whether the first step of the way to each answer may be taken, [n, A] bool.

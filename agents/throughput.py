@@ -51,13 +51,14 @@ class Throughput:
         self._ahead, self._weight = ahead, weight
         split: Machine = lanes.machine
         self._split = split if isinstance(split, Split) else None
-        self._first = 1.0 if self._split is None else mean_bps(self._split.link)
-        self.bps = torch.full((lanes.n,), self._first, dtype=torch.float64)
+        self.first_bps = 1.0 if self._split is None else mean_bps(self._split.link)
+        """What is believed of a link that was never used."""
+        self.bps = torch.full((lanes.n,), self.first_bps, dtype=torch.float64)
         """[N]: what is believed now."""
 
     def start(self, rows: Tensor) -> None:
         """Streams that know nothing yet, on lanes [k]."""
-        self.bps[rows] = self._first
+        self.bps[rows] = self.first_bps
 
     def look(self, lanes: Lanes, actions: Tensor) -> None:
         """Before a step."""
