@@ -42,6 +42,9 @@ class Learner:
     """Where the prices of streams with an average budget come from while learning: drawn from the
     stream's range, which meets all of them; or moved until the budgets are met, one price for each
     budget, by plain dual ascent or by PID control (`penstock.agents.prices`)."""
+    inputs: int | None = None
+    """On recordings: inputs of a stream while learning, where its whole length, on which the policy
+    is judged, would only drown what a decision is worth in what others bring; None: all."""
     memory: int = 64
     """recurrent_ppo: units of its LSTM, whose work is part of the cost, too."""
     checkpoint_s: float = 20.0
@@ -53,6 +56,8 @@ class Learner:
                 "an algorithm is maskable_ppo, ppo, recurrent_ppo or dqn, got "
                 f"{self.algorithm!r}; name one"
             )
+        if self.inputs is not None and self.inputs < 1:
+            raise InputError(f"streams have one input or more while learning, got {self.inputs}")
         if self.prices not in ("drawn", "lagrangian", "pid"):
             raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:

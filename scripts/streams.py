@@ -48,7 +48,9 @@ def learn(experiment: Experiment, folder: Path, seed: int, *, resume: bool) -> N
     here = make_run(folder, experiment, seed, resume=resume)
     print(f"run folder: {here.folder}", file=sys.stderr)
     learner = experiment.learner
-    lanes = arena.lanes("learn", learned=True, lanes=learner.lanes, seed=seed)
+    length = learner.inputs or experiment.stream.inputs_per_episode
+    shorter = replace(arena, stream=replace(arena.stream, inputs_per_episode=length))
+    lanes = shorter.lanes("learn", learned=True, lanes=learner.lanes, seed=seed)
     about = {**experiment.table(), "seed": seed}
     policy = train(lanes, learner, here.folder, seed=seed, resume=resume, about=about)
     judge(policy, arena, here, least, most)
