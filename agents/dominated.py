@@ -72,9 +72,9 @@ def kept_choices(recording: Recording, tolerance: float) -> Tensor:
 def thinned(recording: Recording, kept: Tensor) -> Recording:
     """A recording without the nodes to which only dropped choices lead.
 
-    A dropped choice leads where the one leads that an engine takes in place of what it does not
-    allow: the nearest kept one before it, or else behind it. Its price becomes that one's, so that
-    hard budgets hold whoever chooses it. `about["kept"]` says what is left.
+    A dropped choice is no longer offered. It leads where the one leads that an engine takes in
+    place of what it does not allow: the nearest kept one before it, or else behind it, and costs
+    the same. `about["kept"]` says what is left.
 
     Args:
         recording: a whole one.
@@ -95,7 +95,7 @@ def thinned(recording: Recording, kept: Tensor) -> Recording:
         **{name: getattr(recording, name)[old] for name in alike if len(getattr(recording, name))},
         tree=thin,
         table=table,
-        about={**recording.about, "kept": in_words(recording, kept)},
+        about={**recording.about, "kept": in_words(recording.knobs, kept)},
     )
 
 
@@ -119,31 +119,20 @@ def thinned_table(table: PriceTable, knobs: Sequence[Knob], kept: Tensor) -> Pri
         alike = table.same[stage][place].unsqueeze(1) == table.same[stage]  # [M, M]
         same[stage] = (alike & stays).to(torch.uint8).argmax(dim=1)
         cost[stage] = table.cost[stage, place]
-    return replace(table, same=same, cost=cost)
+    return replace(table, same=same, cost=cost, offered=kept)
 
 
-def in_words(recording: Recording, kept: Tensor) -> list[dict[str, list[float]]]:
+def in_words(knobs: Sequence[Knob], kept: Tensor) -> list[dict[str, list[float]]]:
     """Of each stage the choices that stay: knob name -> choices."""
     words = []
     for row in kept.tolist():
         stage, start = {}, 0
-        for knob in recording.knobs:
+        for knob in knobs:
             stays = row[start : start + len(knob.choices)]
             stage[knob.name] = [c for c, stay in zip(knob.choices, stays, strict=True) if stay]
             start += len(knob.choices)
         words.append(stage)
     return words
-
-
-def from_words(recording: Recording) -> Tensor:
-    """What `about["kept"]` of a recording says, as `kept_choices` gave it, [S, T - 2].
-
-    All of them where nothing was dropped.
-    """
-    words = recording.about.get("kept") or [{} for _ in recording.first]
-    choices = [(knob, choice) for knob in recording.knobs for choice in knob.choices]
-    stays = [[c in stage.get(k.name, k.choices) for k, c in choices] for stage in words]
-    return torch.tensor(stays, dtype=torch.bool).view(len(words), len(choices))
 
 
 def _spent(recording: Recording) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from penstock.agents.foresight import Foresight, best_step
 from penstock.agents.predictor import Predictor
-from penstock.agents.standing import conditions, nodes, seen
+from penstock.agents.standing import charged, conditions, nodes, seen
 from penstock.backbones import InputError
 from penstock.envs import Lanes, Step
 from penstock.envs.lanes import Pricing
@@ -42,17 +42,14 @@ class Priced:
         """Look at the tree."""
         self._ahead = Foresight(lanes)
         lanes.pricing = self._prices
-        self._resource = RESOURCES.index(lanes.stream.resource)
-        self._full = float(lanes.full.rows()[self._resource])
 
     def start(self, lanes: Lanes, rows: Tensor) -> None:
         """Nothing is remembered."""
 
     def act(self, lanes: Lanes) -> Tensor:
         """The first step of the best plan."""
-        charge = torch.zeros(lanes.n, len(RESOURCES), dtype=torch.float64)
-        charge[:, self._resource] = lanes.price / self._full
         worth = self._predictor.predict(seen(lanes), nodes(lanes))
+        charge = charged(lanes, lanes.price)
         return best_step(self._ahead, lanes, worth, charge, conditions(lanes))
 
     def learn(self, lanes: Lanes, step: Step) -> None:

@@ -4,6 +4,7 @@ Letters: `N` lanes, `A` answers, `R` resources, `S` stages.
 """
 
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from penstock.envs.replay import Replay
 from penstock.hardware import RESOURCES, Split
 
 ENERGY, LATENCY = RESOURCES.index("energy_j"), RESOURCES.index("latency_s")
-SENT = RESOURCES.index("sent_bytes")
+MACS, SENT = RESOURCES.index("macs"), RESOURCES.index("sent_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,20 @@ def conditions(lanes: Lanes) -> Conditions:
     shown = [lanes.observation[:, lanes.layout.where(f"machine_{name}")] for name in names]
     log10_bps, rtt_s, load = (values.double() for values in shown)
     return Conditions(10**log10_bps, rtt_s, load)
+
+
+def charged(lanes: Lanes, price: Tensor) -> Tensor:
+    """What a unit of each resource costs, [n, R], at prices [n] for the full network's cost."""
+    charge = torch.zeros(len(price), len(RESOURCES), dtype=torch.float64)
+    place = RESOURCES.index(lanes.stream.resource)
+    charge[:, place] = price / float(lanes.full.rows()[place])
+    return charge
+
+
+def shown_price(lanes: Lanes, price: Tensor) -> Tensor:
+    """Where prices lie in the stream's range, 0 the lowest and 1 the highest, logarithmic."""
+    low, high = lanes.stream.price
+    return (price / low).log() / max(log(high / low), 1e-9)
 
 
 def in_time(lanes: Lanes, cost: Tensor) -> Tensor:

@@ -73,9 +73,9 @@ class Throughput:
         sent = took[SENT] > 0
         if not sent.any():
             return
-        whole = self._ahead.sent_bits(self._child)
+        whole = self._ahead.costs.sent_bits(self._child)
         through = 8 * took[SENT] >= whole * (1 - 1e-9)
-        computing_s = self._ahead.step_s(self._node, self._child, self._now.load)
+        computing_s = self._ahead.costs.step_s(self._node, self._child, self._now.load)
         sending_s = took[LATENCY] - computing_s - self._now.rtt_s
         sending_s = torch.where(through, sending_s, self._split.timeout_s).clamp(min=1e-6)
         found = 8 * took[SENT] / sending_s

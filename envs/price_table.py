@@ -14,7 +14,8 @@ from penstock.hardware import RESOURCES, Machine
 class PriceTable:
     """Bounds from above, known before a choice is made.
 
-    Letters: `S` stages, `M` combinations of choices, `K` knobs but `exit`, `R` resources.
+    Letters: `S` stages, `M` combinations of choices, `K` knobs but `exit`, `R` resources, `T`
+    choices of all knobs, exit included.
     """
 
     stem: Tensor  # [R]
@@ -23,6 +24,7 @@ class PriceTable:
     same: Tensor  # [S, M] the first combination that does the same work
     exits: Tensor  # [S] bool, whether there is a head behind a stage
     last: Tensor  # [S] the last block of a stage
+    offered: Tensor  # [S, T - 2] bool, the choices of all knobs that can be taken in a stage
 
 
 def price_table(
@@ -70,6 +72,7 @@ def price_table(
         same=torch.stack(same),
         exits=torch.tensor([backbone.head(blocks[-1]) is not None for blocks in stages]),
         last=torch.tensor([blocks[-1] for blocks in stages]),
+        offered=torch.ones(len(stages), sum(len(k.choices) for k in knobs), dtype=torch.bool),
     )
 
 

@@ -44,6 +44,7 @@ class Prices:
         sizes = tuple(len(knob.choices) for knob in knobs)
         self.stem = table.stem  # [R]
         cost, stages = table.cost, len(table.cost)
+        offered = torch.split(table.offered, list(sizes), dim=1)  # [S, choices] of each knob
         grid = cost.view(stages, *sizes, len(RESOURCES))
         orders = [_by_price(grid, axis) for axis in range(1, len(sizes) + 1)]
         self.orders = [order.tolist() for order in orders]
@@ -52,18 +53,32 @@ class Prices:
         masks = torch.zeros(stages, len(self.settings), sum(sizes), dtype=torch.bool)
         volumes = torch.zeros(stages, len(self.settings), dtype=torch.int64)
         corners = list(product(*(range(s) for s in sizes)))
+        stays = torch.ones(stages, len(corners), dtype=torch.bool)  # offered in all of its choices
         for s, m in product(range(stages), range(len(corners))):
             allowed = [
-                rank <= rank[top] if own else rank == rank[-1]
-                for own, rank, top in zip(table.own[s].tolist(), ranks, corners[m], strict=True)
+                (rank <= rank[top]) & some[s] if own else rank == rank[-1]
+                for own, rank, top, some in zip(
+                    table.own[s].tolist(), ranks, corners[m], offered, strict=True
+                )
             ]
+            stays[s, m] = all(
+                bool(some[s, top]) for some, top in zip(offered, corners[m], strict=True)
+            )
             masks[s, m] = torch.cat(allowed) if allowed else masks[s, m]
             volumes[s, m] = prod(int(a.sum()) for a in allowed)
-        self._fallback = corners.index(tuple(int(order[0]) for order in orders))
+        first = [
+            tuple(
+                next(c for c in order.tolist() if some[s, c])
+                for order, some in zip(orders, offered, strict=True)
+            )
+            for s in range(stages)
+        ]
+        self._fallback = torch.tensor([corners.index(each) for each in first])  # [S]
         self.cost = cost
         """[S, M, R]: what combination m costs in stage s, the head behind it included."""
         self.same = table.same
         """[S, M]: the first combination that does the same work in a stage."""
+        grid = (cost * stays.unsqueeze(2)).view(grid.shape)
         for axis, (order, rank) in enumerate(zip(orders, ranks, strict=True), start=1):
             grid = grid.index_select(axis, order).cummax(dim=axis).values.index_select(axis, rank)
         self.corner = grid.reshape(cost.shape) + self.decision
@@ -82,7 +97,7 @@ class Prices:
         """[S + 1, R]: enough to reach an answer from before stage s, always taking the cheapest."""
         for s in reversed(range(stages)):
             can_exit = s > 0 and bool(self.exits[s - 1])
-            cheapest = self.corner[s, self._fallback] + self.rest[s + 1]
+            cheapest = self.corner[s, self._fallback[s]] + self.rest[s + 1]
             self.rest[s] = self.decision if can_exit else cheapest
         behind = torch.cat([torch.zeros(1, dtype=torch.bool), self.exits[:-1]]).unsqueeze(1)
         self.answered = behind.squeeze(1)
@@ -145,9 +160,9 @@ class Prices:
         if left is None:
             return self.free.index_select(0, stage)
         fits = (need[stage] <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)  # [N, M]
-        size = torch.where(fits, self.volumes[stage], -1)
-        some = fits.any(dim=1)
-        best = torch.where(some, size.argmax(dim=1), self._fallback)
+        size = torch.where(fits, self.volumes[stage], 0)
+        some = (size > 0).any(dim=1)  # what is not offered fills no corner
+        best = torch.where(some, size.argmax(dim=1), self._fallback[stage])
         answered = self.answered[stage]
         go_on = some | ~answered
         return torch.cat(

@@ -5,7 +5,7 @@ Letters: `n` inputs of one batch, `V` nodes, `R` resources.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -16,7 +16,7 @@ from penstock.backbones import Images, InputError, in_order
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.envs.live import Live
 from penstock.envs.observation import FEATURES, UNKNOWN, confidence, pooled
-from penstock.envs.price_table import activation_shapes, cut_stages
+from penstock.envs.price_table import PriceTable, activation_shapes, cut_stages
 from penstock.envs.recording import SAID, SEEN, Recording, worst_case
 from penstock.envs.source import Outline
 from penstock.envs.stream import Stream
@@ -55,14 +55,28 @@ class Size:
 class Recorder:
     """Records a network under the rules of a stream.
 
+    Args:
+        live: network, machine and images.
+        stream: gives stages and choices.
+        table: prices in place of the machine's, where dropped choices do the work of others.
+        most_nodes: a tree with more is refused.
+
     Raises:
         InputError: if the machine cannot be recorded: a link anywhere but outermost, a real server,
             or a state that is observed and that running a block changes.
     """
 
-    def __init__(self, live: Live, stream: Stream, *, most_nodes: int = 100_000) -> None:
+    def __init__(
+        self,
+        live: Live,
+        stream: Stream,
+        *,
+        table: PriceTable | None = None,
+        most_nodes: int = 100_000,
+    ) -> None:
         self.live, self.stream = live, stream
-        self.outline: Outline = live.outline(stream)
+        outline = live.outline(stream)
+        self.outline: Outline = outline if table is None else replace(outline, table=table)
         _check(live.machine, self.outline.states)
         knobs, table = self.outline.knobs, self.outline.table
         offered = {knob.name: knob.choices for knob in knobs}
@@ -267,6 +281,7 @@ def record_outcomes(
     inputs: Tensor | None = None,
     seed: int = 0,
     batch: int = 250,
+    table: PriceTable | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Recording:
@@ -281,13 +296,14 @@ def record_outcomes(
             often, with other draws of a machine that errs.
         seed: of the machine.
         batch: inputs that are run at once.
+        table: see `Recorder`.
         about: what it takes to record it again.
         progress: called with the number of inputs recorded, now and then.
 
     Raises:
         InputError: if the folder holds batches of another recording.
     """
-    recorder = Recorder(live, stream)
+    recorder = Recorder(live, stream, table=table)
     numbers = torch.arange(live.inputs) if inputs is None else inputs
     plan = recorder.plan(numbers, json.dumps([about or {}, seed, batch], sort_keys=True))
     parts: dict[str, list[Tensor]] = {name: [] for name in PARTS}

@@ -1,7 +1,7 @@
 """What became of every input under every decision, recorded once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -136,6 +136,7 @@ class Recording(Source):
             Knob(k.name, tuple(c for c in k.choices if c in choices.get(k.name, k.choices)))
             for k in self.knobs
         ]
+        left = self._left(cut)
         offered = tuple(knob for knob in cut if len(knob.choices) > 1)
         only = {knob.name: knob.full for knob in cut if len(knob.choices) == 1}
         kept = self.combinations(offered, only)
@@ -147,8 +148,29 @@ class Recording(Source):
             cost=self.table.cost[:, kept],
             own=self.table.own[:, places],
             same=first,
+            offered=left,
         )
         return Outline(offered, {**self.fixed, **only}, self.first, table, self.states)
+
+    def _left(self, cut: Sequence[Knob]) -> Tensor:
+        """What of the offered choices was not dropped, [S, T - 2]; knobs with one choice left out.
+
+        Raises:
+            InputError: if nothing of a knob is left in a stage.
+        """
+        columns, start = [self.table.offered[:, :0]], 0
+        for knob, part in zip(self.knobs, cut, strict=True):
+            places = [start + knob.index(choice) for choice in part.choices]
+            left = self.table.offered[:, places]
+            if bool((gone := ~left.any(dim=1)).any()):
+                block = self.first[int(gone.to(torch.uint8).argmax())]
+                raise InputError(
+                    f"{knob.name} at {list(part.choices)} was dropped as dominated before block "
+                    f"{block}; offer more of {list(knob.choices)}, or record without dropping"
+                )
+            columns += [left] if len(places) > 1 else []
+            start += len(knob.choices)
+        return torch.cat(columns, dim=1)
 
     def combinations(self, offered: tuple[Knob, ...], only: Mapping[str, float]) -> Tensor:
         """Which of the recorded combinations those of the offered knobs are, [m]."""

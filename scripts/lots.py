@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from penstock.agents.dominated import kept_choices, thinned
+from penstock.agents.dominated import in_words, kept_choices, thinned, thinned_table
 from penstock.agents.recordings import (
     OWN,
     PARTS,
@@ -178,18 +178,24 @@ def record(
         The choices that stay, if any may be dropped.
     """
     write_json(lot.batches / "about.json", lot.plan)
+    about, table = dict(lot.about), None
+    if kept is not None:
+        outline = lot.live.outline(lot.stream)
+        table = thinned_table(outline.table, outline.knobs, kept)
+        about["kept"] = in_words(outline.knobs, kept)
     recording = record_outcomes(
         lot.live,
         lot.stream,
         lot.batches,
         inputs=lot.numbers,
         seed=lot.about["seed"],
+        table=table,
         about=lot.plan,
         progress=progress,
     )
-    recording = replace(recording, about=lot.about)
-    if points is not None:
-        kept = kept_choices(recording, points) if kept is None else kept
+    recording = replace(recording, about=about)
+    if points is not None and kept is None:
+        kept = kept_choices(recording, points)
         recording = thinned(recording, kept)
     write_recording(recording, lot.path)
     return kept

@@ -8,7 +8,6 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from penstock.agents.dominated import from_words
 from penstock.agents.recordings import PARTS, Part, errs
 from penstock.agents.scene import Scene
 from penstock.backbones import Backbone, Data, InputError
@@ -96,7 +95,7 @@ def run(arguments: Arguments) -> None:
             if lot.split not in done:
                 kept = record(lot, points, kept, bar.update)
             elif points is not None and kept is None:
-                kept = from_words(read_recording(lot.path, lot.live.machine))
+                kept = read_recording(lot.path, lot.live.machine).table.offered
             clear(lot)
     print(f"recordings: {arguments.out}", file=sys.stderr)
 

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from penstock.agents.agreement import Agreement, compare
-from penstock.agents.dominated import from_words
 from penstock.agents.recordings import Part, network_digest, open_recordings, pixels_digest
 from penstock.backbones import Backbone, Data, Images, InputError
 from penstock.envs import Lanes, Live, Recording, Stream
@@ -75,7 +74,7 @@ def run(arguments: Arguments) -> None:
             found[split] = compare(
                 Lanes(live, rules, lanes=LANES, controller=None, seed=arguments.seed),
                 Lanes(recording, rules, lanes=LANES, controller=None, seed=arguments.seed),
-                from_words(recording),
+                recording.table.offered,
                 decisions=arguments.decisions,
                 seed=arguments.seed,
                 progress=bar.update,

@@ -7,7 +7,7 @@ import torch
 
 from penstock.agents import Scene
 from penstock.agents.agreement import Agreement, Pair, compare
-from penstock.agents.dominated import from_words, kept_choices, thinned
+from penstock.agents.dominated import kept_choices, thinned
 from penstock.envs import Arrivals, Budget, Lanes, Live, Stream
 from penstock.envs.record import record_outcomes
 from penstock.hardware import Machine, build_machine
@@ -23,7 +23,7 @@ def compared(scene: Scene, stream: Stream, machine: Machine, decisions: int = 30
     live = Live(scene.backbone, machine, scene.data.test.take(torch.arange(20)))
     recording = record_outcomes(live, RULES)
     lanes = [Lanes(source, stream, lanes=16, seed=3) for source in (live, recording)]
-    return compare(lanes[0], lanes[1], from_words(recording), decisions=decisions, seed=5)
+    return compare(lanes[0], lanes[1], recording.table.offered, decisions=decisions, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_was_dropped_is_not_compared(scene: Scene) -> None:
     thin = thinned(whole, kept)
     assert len(thin.tree) < len(whole.tree)
     lanes = [Lanes(source, RULES, lanes=16, seed=3) for source in (live, thin)]
-    found = compare(lanes[0], lanes[1], from_words(thin), decisions=300)
+    found = compare(lanes[0], lanes[1], thin.table.offered, decisions=300)
     assert (found.equal_right, found.equal_masks, found.objection()) == (1.0, 1.0, "")
 
 
@@ -65,7 +65,7 @@ def test_a_machine_that_errs_agrees_in_the_mean(scene: Scene) -> None:
     live = Live(scene.backbone, build_machine("analog"), scene.data.test)
     recording = record_outcomes(live, stream)
     lanes = [Lanes(source, stream, lanes=64) for source in (live, recording)]
-    found = compare(lanes[0], lanes[1], from_words(recording), decisions=2000)
+    found = compare(lanes[0], lanes[1], recording.table.offered, decisions=2000)
     assert found.errs and found.utility.half > 0 and found.objection() == ""
 
 
@@ -112,7 +112,7 @@ def test_the_interval_by_hand(scene: Scene) -> None:
     false = replace(recording, said=said)
     true = replace(recording, said=torch.ones_like(said))
     lanes = [Lanes(source, stream, lanes=10) for source in (true, false)]
-    found = compare(lanes[0], lanes[1], from_words(recording), decisions=1)
+    found = compare(lanes[0], lanes[1], recording.table.offered, decisions=1)
     # One answer a lane: of n, k are about input 0. The difference is d = -k / n; each answer about
     # input 0 pulls it by -1 - d and each about input 1 by -d, so that inputs pull by -k (1 - k / n)
     # and k (1 - k / n), over n; two inputs: times 2.

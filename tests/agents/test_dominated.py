@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from penstock.agents import Scene
-from penstock.agents.dominated import from_words, kept_choices, thinned
+from penstock.agents.dominated import kept_choices, thinned
 from penstock.backbones import InputError
 from penstock.envs import Budget, Lanes, Live, Stream
 from penstock.envs.actions import legal
@@ -223,6 +223,46 @@ def test_hard_budgets_hold_whatever_was_dropped(whole: Recording, seed: int) -> 
         lanes.start(step.done.nonzero().squeeze(1))
 
 
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([1.0, 1.2, 2.0, 50.0]))
+@settings(max_examples=20, deadline=None)
+def test_what_was_dropped_is_never_allowed(whole: Recording, seed: int, share: float) -> None:
+    kept = drawn(whole, seed)
+    thin = thinned(whole, kept)
+    rules = replace(RULES, choices={})
+    free = Lanes(thin, rules, lanes=1, controller=None).prices
+    limit = share * float(free.cheapest[0])
+    rules = replace(rules, budgets=(Budget("energy_j", limit, kind="hard"),))
+    lanes = Lanes(thin, rules, lanes=8, controller=None, seed=seed)
+    sizes = [len(knob.choices) for knob in lanes.knobs]
+    rng = torch.Generator().manual_seed(seed)
+    lanes.start(torch.arange(8))
+    for _ in range(40):
+        stage = lanes.observation[:, lanes.layout.block].argmax(dim=1)
+        allowed = lanes.allowed[lanes.active]
+        assert (allowed[:, 2:] <= kept[stage[lanes.active]]).all()
+        assert all(part.any(dim=1).all() for part in torch.split(allowed, sizes, dim=1))
+        score = torch.rand(lanes.allowed.shape, generator=rng).masked_fill(~lanes.allowed, -1)
+        action = [part.argmax(dim=1) for part in torch.split(score, sizes, dim=1)]
+        step = lanes.step(torch.stack(action, dim=1))
+        assert not step.outcomes.over.any() and not step.outcomes.overruled.any()
+        lanes.start(step.done.nonzero().squeeze(1))
+
+
+def test_a_stream_that_offers_only_what_was_dropped_is_refused(whole: Recording) -> None:
+    kept = torch.ones_like(drawn(whole, 0))
+    column = 0
+    for knob in whole.knobs:
+        if knob.name == "width":
+            kept[1, column] = False
+        column += len(knob.choices)
+    thin = thinned(whole, kept)
+    least = next(knob.choices[0] for knob in whole.knobs if knob.name == "width")
+    with pytest.raises(InputError, match="dropped as dominated before block 2"):
+        thin.outline(replace(RULES, choices={"width": (least,)}))
+    offered = thin.outline(replace(RULES, choices={"width": (least, 1.0)})).table.offered
+    assert not offered[1].all() and offered[0].all() and offered[2].all()
+
+
 def test_nothing_dropped_changes_nothing(whole: Recording) -> None:
     kept = torch.ones_like(drawn(whole, 0))
     thin = thinned(whole, kept)
@@ -232,10 +272,10 @@ def test_nothing_dropped_changes_nothing(whole: Recording) -> None:
 
 
 def test_it_says_what_was_kept_in_the_file_too(whole: Recording, tmp_path: Path) -> None:
-    assert bool(from_words(whole).all())
+    assert bool(whole.table.offered.all())
     kept = drawn(whole, 3)
     write_recording(thinned(whole, kept), tmp_path / "thin.safetensors")
     read = read_recording(tmp_path / "thin.safetensors", whole.machine)
-    assert torch.equal(from_words(read), kept)
+    assert torch.equal(read.table.offered, kept)
     words = read.about["kept"]
     assert len(words) == 3 and words[0]["width"][-1] == 1.0

@@ -22,7 +22,9 @@ def table_of(same: Tensor) -> PriceTable:
     stages, m = same.shape
     none = torch.zeros(stages, dtype=torch.bool)
     cost = torch.zeros(stages, m, 4, dtype=torch.float64)
-    return PriceTable(cost[0, 0], cost, none.unsqueeze(1), same, none, torch.arange(stages))
+    offered = torch.ones(stages, 1, dtype=torch.bool)
+    last = torch.arange(stages)
+    return PriceTable(cost[0, 0], cost, none.unsqueeze(1), same, none, last, offered)
 
 
 def ways(same: Tensor, stay: Tensor) -> dict[Way, Way]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from penstock.agents.dominated import from_words
 from penstock.agents.recordings import PARTS, network_digest, open_recordings, read_about
 from penstock.backbones import load_data, resnet, save
 from penstock.backbones.saving import load
@@ -150,15 +149,15 @@ def test_dominated_choices_are_left_out(fitted: Path, tmp_path: Path) -> None:
     options = [str(fitted), "--images", "30", "--out", str(out)]
     assert call("record", [*options, "--drop-dominated", "0"]) == 0
     found = open_recordings(out)
-    kept = from_words(found.validation)
+    kept = found.validation.table.offered
     assert not kept.all() and kept[:, -1].all()
     for split in PARTS:
-        assert torch.equal(from_words(found.at(split)), kept)
+        assert torch.equal(found.at(split).table.offered, kept)
         assert len(found.at(split).tree) == len(found.validation.tree) < 21
     # It goes on with what validation images said before.
     (out / "test.safetensors").unlink()
     assert call("record", [*options, "--drop-dominated", "0"]) == 0
-    assert torch.equal(from_words(open_recordings(out).test), kept)
+    assert torch.equal(open_recordings(out).test.table.offered, kept)
     assert call("record", options) == 2
 
 
