@@ -45,6 +45,9 @@ class Learner:
     inputs: int | None = None
     """On recordings: inputs of a stream while learning, where its whole length, on which the policy
     is judged, would only drown what a decision is worth in what others bring; None: all."""
+    imitate: int = 0
+    """On recordings, PPO: so many of the steps first follow priced plans (`agents.primal_dual`) and
+    are learned by heart; then reinforcement learning starts from there."""
     memory: int = 64
     """recurrent_ppo: units of its LSTM, whose work is part of the cost, too."""
     checkpoint_s: float = 20.0
@@ -58,6 +61,15 @@ class Learner:
             )
         if self.inputs is not None and self.inputs < 1:
             raise InputError(f"streams have one input or more while learning, got {self.inputs}")
+        if not 0 <= self.imitate <= self.steps:
+            raise InputError(
+                f"of the {self.steps} steps 0 or more imitate, got {self.imitate}; lower it"
+            )
+        if self.imitate and self.algorithm not in ("maskable_ppo", "ppo"):
+            raise InputError(
+                f"maskable_ppo and ppo can imitate first, got {self.algorithm}; name one of them, "
+                "or set imitate = 0"
+            )
         if self.prices not in ("drawn", "lagrangian", "pid"):
             raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:

@@ -4,19 +4,18 @@ Letters: `n` inputs, `A` answers, `R` resources, `k` streams of `L` inputs.
 """
 
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
 from penstock.agents.bounds import front, hull
 from penstock.agents.calibration import Progress, hindsight_prices
-from penstock.agents.decider import Streams, run_streams
-from penstock.agents.foresight import Foresight
-from penstock.agents.predictor import Predictor
-from penstock.agents.primal_dual import Priced
+from penstock.agents.decider import Decider, Streams, run_streams
+from penstock.agents.foresight import Foresight, best_step
 from penstock.agents.rules import TimeSharing
-from penstock.agents.standing import Conditions, recorded
-from penstock.envs import Lanes
+from penstock.agents.standing import Conditions, charged, conditions, recorded, rows
+from penstock.envs import Lanes, Step
 from penstock.envs.recording import SAID
 from penstock.hardware import RESOURCES
 
@@ -58,14 +57,19 @@ class Table:
 def outcome_table(lanes: Lanes, inputs: Tensor, now: Conditions) -> Table:
     """What was recorded of inputs under all configurations.
 
+    Where results were recorded under several conditions, each is a row: [C * n].
+
     Args:
         lanes: an engine that replays a recording; says what answers are worth.
         inputs: [n].
         now: what each of them meets, [n].
     """
     ahead, column = Foresight(lanes), SAID.index(lanes.stream.worth)
-    worth = recorded(lanes).said[inputs][:, ahead.answers, column].double()
-    return Table(worth, ahead.whole_cost(inputs, now))
+    recording = recorded(lanes)
+    every, each = recording.rows(inputs), (now.bps, now.rtt_s, now.load)
+    worth = recording.said[every][:, ahead.answers, column].double()
+    now = Conditions(*(values.repeat(len(recording.conditions)) for values in each))
+    return Table(worth, ahead.whole_cost(every, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,33 @@ def oracle_of_many(
     )
 
 
+@final
+class Told:
+    """The rule of `Priced` by someone who was told what every answer is worth, at every node.
+
+    With the best price that could be given with hindsight this is the label oracle.
+    """
+
+    def begin(self, lanes: Lanes) -> None:
+        """Look at the tree."""
+        self._ahead, recording = Foresight(lanes), recorded(lanes)
+        lanes.pricing = None
+        self._worth = recording.said[:, self._ahead.answers, SAID.index(lanes.stream.worth)]
+
+    def start(self, lanes: Lanes, rows: Tensor) -> None:
+        """Nothing is remembered."""
+
+    def act(self, lanes: Lanes) -> Tensor:
+        """The first step of the best plan."""
+        worth, charge = self._worth[rows(lanes)].double(), charged(lanes, lanes.price)
+        return best_step(self._ahead, lanes, worth, charge, conditions(lanes))
+
+    def learn(self, lanes: Lanes, step: Step) -> None:
+        """Nothing is learned."""
+
+
 def sequential_oracle(
-    predictor: Predictor,
+    rule: Decider,
     lanes: Lanes,
     streams: Tensor,
     limits: Tensor,
@@ -180,14 +209,15 @@ def sequential_oracle(
     seed: Tensor | int = 0,
     progress: Progress = lambda count: None,
 ) -> Streams:
-    """What the rule of `Priced` comes to at the best fixed price of each stream, in hindsight.
+    """What a rule comes to at the best fixed price of each stream, in hindsight.
 
-    The ceiling for those who see what it sees and plan as it plans; one that plans better may lie
-    above. Every stream is a mix, in expectation, of its runs at the two prices around its limit;
-    `exit_each` is that of the higher price.
+    That of `Priced` is the ceiling for those who see what it sees and plan as it plans; one that
+    plans better may lie above. That of `Told` is the label oracle. Every stream is a mix, in
+    expectation, of its runs at the two prices around its limit; `exit_each` is that of the higher
+    price.
 
     Args:
-        predictor: of the worth of answers.
+        rule: reads `lanes.price`.
         lanes: the engine.
         streams: input numbers, [k, L].
         limits: on the mean cost of an input, [k].
@@ -195,7 +225,7 @@ def sequential_oracle(
         seed: of the streams' draws.
         progress: called with the number of inputs that are over.
     """
-    rule, resource = Priced(predictor), lanes.stream.resource
+    resource = lanes.stream.resource
     prices = hindsight_prices(
         rule, lanes, streams, limits, tries=tries, seed=seed, progress=progress
     )

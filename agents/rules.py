@@ -21,25 +21,27 @@ class Static:
     Where a transfer is given up or a mask forbids a step, the rest of the way is taken from there.
 
     Args:
-        answer: one of `Foresight.answers`, by its place.
+        answer: one of `Foresight.answers`, by its place; or one for each lane, [N].
 
     Raises:
         InputError: by `begin`, if the engine offers no way to it.
     """
 
-    def __init__(self, answer: int) -> None:
+    def __init__(self, answer: int | Tensor) -> None:
         self.answer = answer
 
     def begin(self, lanes: Lanes) -> None:
         """Find the way."""
-        self._path = known_paths(lanes, self.answer)[self.answer]
+        answer = torch.as_tensor(self.answer)
+        self._path = known_paths(lanes, *set(answer.view(-1).tolist()))[answer.expand(lanes.n)]
+        self._lane = torch.arange(lanes.n)
 
     def start(self, lanes: Lanes, rows: Tensor) -> None:
         """Nothing is remembered."""
 
     def act(self, lanes: Lanes) -> Tensor:
         """The step of each lane's stage."""
-        return self._path[stages(lanes)]
+        return self._path[self._lane, stages(lanes)]
 
     def learn(self, lanes: Lanes, step: Step) -> None:
         """Nothing is learned."""

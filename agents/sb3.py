@@ -9,7 +9,10 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from penstock.agents.decider import Decider
+from penstock.agents.imitation import imitate
 from penstock.agents.learner import Learner
 from penstock.agents.policy import Policy
 from penstock.agents.prices import budget_prices
@@ -17,6 +20,7 @@ from penstock.agents.reference import full_worth
 from penstock.agents.sb3_lanes import SB3VecEnv, Unflattened
 from penstock.agents.sb3_state import restore_model, save_model
 from penstock.agents.sb3_watch import Watch
+from penstock.backbones import InputError
 from penstock.envs import Lanes
 
 
@@ -28,6 +32,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
+    teacher: Decider | None = None,
 ) -> Policy:
     """Learn a policy on an engine; leaves `policy.safetensors` and TensorBoard events.
 
@@ -38,10 +43,19 @@ def train(
         seed: of initial weights, exploration and inputs.
         resume: go on from the checkpoint in the folder, if there is one.
         about: hyper-parameters to show in TensorBoard.
+        teacher: who is imitated for the first `learner.imitate` steps.
 
     Returns:
         The policy; give it to `penstock.agents.play.play`.
+
+    Raises:
+        InputError: if the learner imitates, but nobody is there to be imitated.
     """
+    if learner.imitate and teacher is None:
+        raise InputError(
+            "a policy imitates plans over what was recorded, but there is no recording; record "
+            "first and give --recording, or set imitate = 0"
+        )
     folder = Path(folder)
     checkpoint = folder / "policy.safetensors"
     reference = full_worth(lanes) if learner.self_critical else None
@@ -51,6 +65,10 @@ def train(
     if resume and checkpoint.exists():
         restore_model(model, checkpoint, learner, prices)
         environment.seed(seed + model.num_timesteps)
+    if teacher is not None and model.num_timesteps < learner.imitate:
+        assert isinstance(model, OnPolicyAlgorithm)
+        model.set_logger(configure(str(folder), ["tensorboard"]))
+        imitate(model, environment, teacher, learner, checkpoint)
     left = learner.steps - model.num_timesteps
     if left > 0:
         done = model.num_timesteps

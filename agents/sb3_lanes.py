@@ -20,6 +20,9 @@ from penstock.envs import InferenceVectorEnv, Lanes
 class SB3VecEnv(VecEnv):
     """The engine as Stable-Baselines3's kind of vector environment.
 
+    Rewards are divided by 1 + price, so that those of streams at a high price do not drown the
+    others; what is best at a price stays so. [as in OmniSafe's PPO-Lagrangian]
+
     Args:
         lanes: the engine.
         discrete: offer every combination of choices as one number, as DQN needs.
@@ -66,6 +69,7 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> Any:
         """Observations, rewards, dones, and infos that are empty but for finished lanes."""
+        scale = 1 / (1 + self.lanes.price.numpy())  # before streams end, and others begin
         observation, reward, done, _, info = self.inner.step(self._actions)
         self.tally.add(self.inner.last)
         if self.prices is not None and done.any():
@@ -73,6 +77,7 @@ class SB3VecEnv(VecEnv):
         if self.reference is not None:
             answered = self.inner.last.outcomes
             np.subtract.at(reward, answered.lanes.numpy(), self.reference[answered.inputs].numpy())
+        reward = (reward * scale).astype(np.float32)
         for lane in self._filled:
             self._infos[lane] = {}
         self._filled = np.flatnonzero(done).tolist()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from penstock.agents.decider import Decider, Streams, run_streams
+from penstock.agents.decider import Decider, Streams, run_streams, stream_seeds
 from penstock.agents.evaluation import interval
 from penstock.agents.statics import Array
 from penstock.backbones import InputError
@@ -21,8 +21,9 @@ from penstock.envs import Lanes
 from penstock.envs.budget import SLACK
 from penstock.hardware import Cost
 
-Contender = Callable[[float], Decider]
-"""What decides at a budget for an input, in the unit of the resource."""
+Contender = Decider | Callable[[float], Decider]
+"""Who keeps the budget of each stream; or what gives one for a budget, for an input, in the unit of
+the resource, where it has to be made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def score(
     """Give the same streams to every contender at every budget.
 
     Args:
-        contenders: by name; a new decider for every budget.
+        contenders: by name.
         lanes: the engine, whose streams have an average budget; or one by name, where contenders
             pay for their own decisions or for none.
         streams: numbers of inputs, [k, L].
@@ -151,24 +152,57 @@ def score(
                 f"the lowest budget, {budgets[0]:.4g} {place}, is below the cheapest way to an "
                 f"answer, which takes {least:.4g}; raise it"
             )
-        found = []
-        for budget in budgets.tolist():
-            limits = torch.full((len(streams),), budget, dtype=torch.float64)
-            decider = contender(budget)
-            found.append(
-                run_streams(decider, engine, streams, limits=limits, seed=seed, progress=progress)
-            )
-        rows.append(_row(name, found, budgets, place))
+        found = at_every(contender, engine, streams, budgets, seed=seed, progress=progress)
+        rows.append(row_of(name, found, budgets, place))
     return Score(place, full, budgets, inside, tuple(rows))
 
 
-def _row(name: str, found: Sequence[Streams], budgets: Array, resource: str) -> Row:
-    cost = np.stack([streams.mean_cost(resource).numpy() for streams in found])
-    each = np.stack([streams.mean_worth.numpy() for streams in found])
+def at_every(
+    contender: Contender,
+    lanes: Lanes,
+    streams: Tensor,
+    budgets: Array,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda count: None,
+) -> list[Streams]:
+    """The same streams at every budget, one after the other; arguments as in `score`."""
+    limits = torch.from_numpy(budgets).repeat_interleave(len(streams))
+    if not callable(contender):
+        streams, seeds = at_once(streams, len(budgets), seed)
+        return [
+            run_streams(contender, lanes, streams, limits=limits, seed=seeds, progress=progress)
+        ]
+    return [
+        run_streams(
+            contender(float(limit[0])), lanes, streams, limits=limit, seed=seed, progress=progress
+        )
+        for limit in limits.view(len(budgets), -1)
+    ]
+
+
+def at_once(streams: Tensor, times: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Streams [k, L] so many times over, and the seeds with which each meets the same again."""
+    return streams.repeat(times, 1), stream_seeds(len(streams), seed).repeat(times)
+
+
+def row_of(name: str, found: Sequence[Streams], budgets: Array, resource: str) -> Row:
+    """What became of the same k streams at every budget, one after the other."""
+
+    def table(values: Callable[[Streams], Tensor]) -> Array:
+        """[B, k]."""
+        whole = torch.cat([values(each) for each in found]).double()
+        return whole.view(len(budgets), -1).numpy()
+
     length = found[0].inputs.shape[1]
-    missed = np.stack([float(s.missed.double().mean()) / length for s in found])
-    over = np.stack([float(s.over.sum()) for s in found])
-    return summed_up(name, cost, each, budgets, missed, over)
+    return summed_up(
+        name,
+        table(lambda streams: streams.mean_cost(resource)),
+        table(lambda streams: streams.mean_worth),
+        budgets,
+        table(lambda streams: streams.missed).mean(axis=1) / length,
+        table(lambda streams: streams.over).sum(axis=1),
+    )
 
 
 def summed_up(
@@ -176,8 +210,8 @@ def summed_up(
     cost: Array,
     each: Array,
     budgets: Array,
-    missed: Array | None = None,
-    over: Array | None = None,
+    missed: Array,
+    over: Array,
 ) -> Row:
     """A row from the mean cost and worth of an input of each stream, [B, k].
 
@@ -186,8 +220,8 @@ def summed_up(
         cost: in the unit of the resource.
         each: worth.
         budgets: [B].
-        missed: share of inputs, [B]; None for none.
-        over: streams over a hard budget, [B]; None for none.
+        missed: share of inputs, [B].
+        over: streams over a hard budget, [B].
     """
     share = cost / budgets[:, None]
     return Row(
@@ -198,8 +232,8 @@ def summed_up(
         spread=share.std(axis=1),
         violating=(share > 1 + SLACK).mean(axis=1),
         overshoot_p95=np.quantile(np.maximum(share - 1, 0), 0.95, axis=1),
-        missed=np.zeros(len(budgets)) if missed is None else missed,
-        over=np.zeros(len(budgets)) if over is None else over,
+        missed=missed,
+        over=over,
     )
 
 

@@ -48,6 +48,13 @@ def nodes(lanes: Lanes) -> Tensor:
     return lanes._runner._node
 
 
+def rows(lanes: Lanes) -> Tensor:
+    """Which row of the recording each lane carries, [N]; of lanes that rest, any."""
+    recorded(lanes)
+    assert isinstance(lanes._runner, Replay)
+    return lanes._runner._base // lanes._runner._nodes
+
+
 def stages(lanes: Lanes) -> Tensor:
     """The stage that comes next on each lane, [N], as the observation shows it."""
     return lanes.observation[:, lanes.layout.block].argmax(dim=1)
@@ -67,6 +74,15 @@ def conditions(lanes: Lanes) -> Conditions:
     shown = [lanes.observation[:, lanes.layout.where(f"machine_{name}")] for name in names]
     log10_bps, rtt_s, load = (values.double() for values in shown)
     return Conditions(10**log10_bps, rtt_s, load)
+
+
+def met(lanes: Lanes, n: int, seed: int) -> Conditions:
+    """What n streams meet as they start, drawn."""
+    if not isinstance(lanes.machine, Split):
+        zero = torch.zeros(n, dtype=torch.float64)
+        return Conditions(zero + 1, zero, zero)
+    state = lanes.machine.reset(n, torch.Generator().manual_seed(seed))
+    return Conditions(10 ** state["log10_bps"], state["rtt_s"], state["load"])
 
 
 def charged(lanes: Lanes, price: Tensor) -> Tensor:

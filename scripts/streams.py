@@ -8,10 +8,18 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from penstock.agents.arena import Arena, open_arena
-from penstock.agents.contenders import POLICY, contend
+from penstock.agents.contenders import HULL, LABELS, POLICY, REALISABLE, contend
 from penstock.agents.decider import Streams
 from penstock.agents.pictures import draw_score, draw_stream
 from penstock.agents.policy import Policy
+from penstock.agents.predictor import (
+    Fit,
+    Predictor,
+    fit_predictor,
+    load_predictor,
+    save_predictor,
+)
+from penstock.agents.primal_dual import Priced
 from penstock.agents.sb3 import load_policy, train
 from penstock.agents.score import Score, budget_grid, cheapest_way
 from penstock.backbones import InputError
@@ -52,8 +60,25 @@ def learn(experiment: Experiment, folder: Path, seed: int, *, resume: bool) -> N
     shorter = replace(arena, stream=replace(arena.stream, inputs_per_episode=length))
     lanes = shorter.lanes("learn", learned=True, lanes=learner.lanes, seed=seed)
     about = {**experiment.table(), "seed": seed}
-    policy = train(lanes, learner, here.folder, seed=seed, resume=resume, about=about)
+    teacher = Priced(predictor_of(arena, here)) if learner.imitate else None
+    policy = train(
+        lanes, learner, here.folder, seed=seed, resume=resume, about=about, teacher=teacher
+    )
     judge(policy, arena, here, least, most)
+
+
+def predictor_of(arena: Arena, here: Run) -> Predictor:
+    """A predictor of the worth of answers, fitted to what a run learns on; kept in its folder."""
+    path = here.folder / "predictor.safetensors"
+    if path.is_file():
+        return load_predictor(path, arena.learn)
+    fit = Fit()
+    with tqdm(desc="predict", total=fit.epochs, unit="epoch") as bar:
+        predictor = fit_predictor(
+            arena.learn, arena.choose, worth=arena.stream.worth, fit=fit, progress=bar.update
+        )
+    save_predictor(predictor, path)
+    return predictor
 
 
 def judged_range(experiment: Experiment, arena: Arena) -> tuple[float, float]:
@@ -102,9 +127,11 @@ def scored(
 ) -> tuple[Score, Streams]:
     """A policy among its controls, with a progress bar."""
     budgets, inside = budget_grid(least, most)
+    predictor = predictor_of(arena, here)
     with tqdm(desc="judge", unit="input") as bar:
         return contend(
             policy,
+            predictor,
             arena,
             budgets,
             inside,
@@ -140,7 +167,7 @@ def as_text(score: Score) -> str:
         f"utility, % of an input's worth, by mean {score.resource} of an input; "
         f"the full network takes {quantity(score.full)}{unit}; * learned for no such budget",
         "",
-        f"{'':26}"
+        f"{'':30}"
         + "".join(
             f"{head + ('' if known else '*'):>10}"
             for head, known in zip(heads, score.inside, strict=True)
@@ -148,11 +175,14 @@ def as_text(score: Score) -> str:
     ]
     for row in score.rows:
         cells = "".join(f"{100 * utility:10.2f}" for utility in row.utility)
-        lines.append(f"{row.name:26}{cells}")
+        lines.append(f"{row.name:30}{cells}")
     policy = score.row(POLICY)
     for name, values in (
         ("cost / budget, %", 100 * policy.cost),
         ("violating streams, %", 100 * policy.violating),
+        ("95 % overshoot by, %", 100 * policy.overshoot_p95),
+        ("G, realisable oracle", score.gain(POLICY, HULL, REALISABLE)),
+        ("G, label oracle", score.gain(POLICY, HULL, LABELS)),
     ):
-        lines.append(f"{POLICY + ': ' + name:26}"[:26] + "".join(f"{v:10.2f}" for v in values))
+        lines.append(f"{POLICY + ': ' + name:30}" + "".join(f"{v:10.2f}" for v in values))
     return "\n".join(lines)

@@ -200,10 +200,10 @@ def test_a_price_in_hindsight_meets_every_limit_exactly(
     streams = torch.randint(recording.inputs, (12, 50), generator=rng)
     full = float(lanes.full.energy_j)
     limits = torch.linspace(0.25, 0.6, 12, dtype=torch.float64) * full
-    found = sequential_oracle(predictor, lanes, streams, limits, tries=14)
+    found = sequential_oracle(Priced(predictor), lanes, streams, limits, tries=14)
     torch.testing.assert_close(found.mean_cost("energy_j"), limits, rtol=1e-6, atol=0)
     free = run_streams(Priced(predictor), lanes, streams, prices=1e-3)
     many = limits * 100
-    loose = sequential_oracle(predictor, lanes, streams, many, tries=3)
+    loose = sequential_oracle(Priced(predictor), lanes, streams, many, tries=3)
     assert torch.equal(loose.worth, free.worth)
     torch.testing.assert_close(found.cost_each.sum(dim=1), limits * 50, rtol=1e-6, atol=0)

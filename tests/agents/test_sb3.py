@@ -125,9 +125,11 @@ def test_answers_count_against_the_full_network_s(scene: Scene) -> None:
         environment.seed(3)
         environment.reset()
         for _ in range(lanes.backbone.depth):
+            price = lanes.price.numpy().copy()
             _, reward, done, _ = environment.step(last)
+        reward = np.asarray(reward) * (1 + price)  # by which it was divided
         answered = environment.inner.last.outcomes
-        rewards.append(np.asarray(reward) - (answered.right.float().numpy() if not rewards else 0))
+        rewards.append(reward - (answered.right.float().numpy() if not rewards else 0))
     assert done.all()
     # All took the full way, so that only what the last block cost is left of both.
     np.testing.assert_allclose(rewards[0], rewards[1], atol=1e-6)

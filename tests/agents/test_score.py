@@ -18,7 +18,10 @@ def score() -> Score:
         "hull": ([[1.0, 1.0], [2.0, 2.0]], [[0.5, 0.7], [0.9, 0.7]]),
         "oracle": ([[1.0, 1.0], [2.0, 2.0]], [[0.8, 0.8], [0.8, 0.8]]),
     }
-    made = [summed_up(n, np.array(c), np.array(w), budgets) for n, (c, w) in rows.items()]
+    none = np.zeros(2)
+    made = [
+        summed_up(n, np.array(c), np.array(w), budgets, none, none) for n, (c, w) in rows.items()
+    ]
     return Score("energy_j", 4.0, budgets, np.array([True, True]), tuple(made))
 
 
