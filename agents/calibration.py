@@ -25,8 +25,8 @@ def price_curve(
     *,
     seed: int = 0,
     progress: Progress = lambda count: None,
-) -> Tensor:
-    """The mean cost of an input that streams come to at each price, [P].
+) -> tuple[Tensor, Tensor]:
+    """The mean cost and worth of an input of each stream at each price, [P, k] both.
 
     Args:
         decider: reads `lanes.price`.
@@ -45,7 +45,8 @@ def price_curve(
         seed=stream_seeds(k, seed).repeat(len(prices)),
         progress=progress,
     )
-    return found.mean_cost(lanes.stream.resource).view(len(prices), k).mean(dim=1)
+    cost, worth = found.mean_cost(lanes.stream.resource), found.mean_worth
+    return cost.view(-1, k), worth.view(-1, k)
 
 
 def calibrated_prices(
@@ -63,6 +64,9 @@ def calibrated_prices(
 ) -> BudgetPrices:
     """The price at which a decider meets each budget on average, read off its costs at many.
 
+    A price at which more is spent but clearly less is gained than at a higher one, as where a
+    battery is drained, is not taken: the rest of such a budget is left.
+
     Args:
         decider: reads `lanes.price`.
         lanes: of validation inputs.
@@ -77,15 +81,37 @@ def calibrated_prices(
     """
     low, high = lanes.stream.price
     prices = torch.logspace(np.log10(low), np.log10(high), points, dtype=torch.float64)
-    cost = price_curve(decider, lanes, streams, prices, seed=seed, progress=progress)
+    cost, worth = price_curve(decider, lanes, streams, prices, seed=seed, progress=progress)
+    kept = worth_spending(worth)
     # What is spent never rises with the price, but for chance.
-    falling = cost.cummin(dim=0).values.numpy()
+    falling = cost.mean(dim=1)[kept].cummin(dim=0).values.numpy()
     found = BudgetPrices(least, most, replan=replan, reserve=reserve)
     log_price = np.interp(
-        found.budgets.log().numpy(), np.log(falling[::-1]), np.log(prices.numpy()[::-1])
+        found.budgets.log().numpy(), np.log(falling[::-1]), np.log(prices[kept].numpy()[::-1])
     )
     found.prices = torch.from_numpy(np.exp(log_price))
     return found
+
+
+def worth_spending(worth: Tensor) -> Tensor:
+    """Rising prices without those at which clearly less is gained than at a higher one, [P'].
+
+    Clearly: by more than two standard errors of the mean difference between streams.
+
+    Args:
+        worth: of each stream at each price, [P, k].
+    """
+    kept = [len(worth) - 1]
+    best = len(worth) - 1
+    for place in range(len(worth) - 2, -1, -1):
+        gain = worth[place] - worth[best]
+        error = gain.std() / len(gain) ** 0.5 if len(gain) > 1 else gain.new_tensor(0.0)
+        if gain.mean() < -2 * error:
+            continue
+        kept.append(place)
+        if gain.mean() > 0:
+            best = place
+    return torch.tensor(kept[::-1])
 
 
 def hindsight_prices(

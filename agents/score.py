@@ -92,7 +92,7 @@ class Score:
                     **{
                         field: getattr(row, field).tolist()
                         for field in Row.__slots__
-                        if field not in ("name", "each")
+                        if field != "name"
                     },
                     "intervals": [interval(each) for each in row.each],
                 }

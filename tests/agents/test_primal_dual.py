@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from penstock.agents.calibration import calibrated_prices, hindsight_prices, price_curve
+from penstock.agents.calibration import (
+    calibrated_prices,
+    hindsight_prices,
+    price_curve,
+    worth_spending,
+)
 from penstock.agents.decider import run_streams
 from penstock.agents.foresight import Foresight
 from penstock.agents.predictor import Predictor
@@ -92,8 +97,17 @@ def test_the_rule_takes_the_plan_of_the_highest_worth_less_its_price(
 def test_what_is_dear_is_bought_less(local: dict[str, Recording], predictor: Predictor) -> None:
     lanes = engine(local["test"], 32, 30)
     steps = torch.logspace(-3, 1, 6, dtype=torch.float64)
-    curve = price_curve(Priced(predictor), lanes, draw(local["test"], 8, 30), steps)
+    cost, _ = price_curve(Priced(predictor), lanes, draw(local["test"], 8, 30), steps)
+    curve = cost.mean(dim=1)
     assert bool((curve.diff() <= 1e-9).all()) and float(curve[0]) > 1.5 * float(curve[-1])
+
+
+def test_prices_at_which_more_is_spent_for_less_are_left_out() -> None:
+    # By rising price, two streams each: the cheapest price loses for sure, the next only perhaps,
+    # the third wins over the last.
+    worth = torch.tensor([[0.50, 0.52], [0.60, 0.80], [0.71, 0.73], [0.64, 0.66]])
+    assert worth_spending(worth).tolist() == [1, 2, 3]
+    assert worth_spending(worth[:, :1]).tolist() == [2, 3]  # one stream is taken at its word
 
 
 def test_hindsight_brackets_the_limit(local: dict[str, Recording], predictor: Predictor) -> None:
