@@ -162,7 +162,10 @@ class BudgetPrices:
         self._state = self.law.begin(self.prices)
         self.overshoot = 0.0
         """Mean error of the streams before the last step, as a share of their budgets."""
-        self._sums = torch.zeros(2, buckets, dtype=torch.float64)  # of errors, and their number
+        self.spread = 0.0
+        """Their root mean square: how far from its budget a stream ends, as a share of it."""
+        self._sums = torch.zeros(3, buckets, dtype=torch.float64)
+        # of errors, their number and their squares
 
     def __call__(self, limit: Tensor, left: Tensor, to_come: Tensor) -> Tensor:
         """Prices [k] of streams with limits [k] for an input, of which so much is left [k].
@@ -181,14 +184,16 @@ class BudgetPrices:
         known = self.budgets.log()
         gap = (known[1] - known[0]).clamp(min=1e-12)
         bucket = ((limit.log() - known[0]) / gap).round().long().clamp(0, len(known) - 1)
-        self._sums[0].index_add_(0, bucket, (cost - limit) / limit)
-        self._sums[1].index_add_(0, bucket, torch.ones_like(cost))
+        error = (cost - limit) / limit
+        for total, each in zip(self._sums, (error, torch.ones_like(error), error**2), strict=True):
+            total.index_add_(0, bucket, each)
 
     def step(self) -> None:
         """Move the multipliers of budgets of which streams have ended since the last step."""
-        errors, counts = self._sums
+        errors, counts, squares = self._sums
         state, prices = self.law.step(self._state, errors / counts.clamp(min=1))
         self.overshoot = float(errors.sum() / counts.sum().clamp(min=1))
+        self.spread = float(squares.sum() / counts.sum().clamp(min=1)) ** 0.5
         met = counts > 0
         self._state = {
             name: torch.where(met.view(-1, *[1] * (new.dim() - 1)), new, self._state[name])
@@ -201,7 +206,7 @@ class BudgetPrices:
         """What a log shows."""
         pairs = zip(self.budgets.tolist(), self.prices.tolist(), strict=True)
         each = {f"price/{budget:.3g}": price for budget, price in pairs}
-        return {"price/overshoot": self.overshoot, **each}
+        return {"price/overshoot": self.overshoot, "price/spread": self.spread, **each}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that it takes to go on."""

@@ -12,11 +12,11 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from penstock.agents.decider import Decider
-from penstock.agents.imitation import imitate
 from penstock.agents.learner import Learner
 from penstock.agents.policy import Policy
 from penstock.agents.prices import budget_prices
 from penstock.agents.reference import full_worth
+from penstock.agents.sb3_imitation import imitate
 from penstock.agents.sb3_lanes import SB3VecEnv, Unflattened
 from penstock.agents.sb3_state import restore_model, save_model
 from penstock.agents.sb3_watch import Watch

@@ -53,6 +53,8 @@ class Watch(BaseCallback):
             self.model.ent_coef = self.learner.entropy * max(0.0, left)
         if self.environment.prices is not None:
             self.environment.prices.step()
+            for name, value in self.environment.prices.scalars().items():
+                self.board.add_scalar(name, value, self.num_timesteps)
         # The policy was just updated, or not yet touched: a whole state to come back to.
         if time.monotonic() - self.saved_s > self.learner.checkpoint_s:
             save_model(self.model, self.checkpoint, self.learner, self.environment.prices)
@@ -80,8 +82,6 @@ class Watch(BaseCallback):
         self.last = tally.scalars()
         done = self.num_timesteps - self.logged_steps
         scalars = {**self.last, "policy/steps_per_s": done / max(now - self.logged_s, 1e-9)}
-        if self.environment.prices is not None:
-            scalars |= self.environment.prices.scalars()
         for name, value in scalars.items():
             self.board.add_scalar(name, value, self.num_timesteps)
         self.board.add_figure("policy/choices", tally.figure(), self.num_timesteps, close=False)

@@ -66,9 +66,12 @@ class Score:
         return {row.name: row for row in self.rows}[name]
 
     def gain(self, name: str, hull: str, oracle: str) -> Array:
-        """G = (contender - hull) / (oracle - hull), [B]; NaN where the oracle is no better."""
+        """G = (contender - hull) / (oracle - hull), [B]; NaN where the oracle is no better.
+
+        A tenth of a point is the least by which it has to be better.
+        """
         low, high = self.row(hull).utility, self.row(oracle).utility
-        room = np.where(high > low, high - low, np.nan)
+        room = np.where(high > low + 1e-3, high - low, np.nan)
         gain: Array = (self.row(name).utility - low) / room
         return gain
 

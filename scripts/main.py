@@ -11,6 +11,7 @@ COMMANDS = {
     "record": "run every input under every decision once, and keep what became of it",
     "verify": "replay decisions live and compare them with what was recorded",
     "frontier": "accuracy against cost as a picture",
+    "report": "a run as one page of HTML: setting, frontier, table, decisions, prices",
     "list": "experiments, machines and backbones that ship with Penstock",
     "check": "hold a machine against the rules that every machine keeps",
     "sweep": "accuracy and cost at every choice of a machine's knobs",

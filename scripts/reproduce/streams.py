@@ -17,8 +17,8 @@ import tyro
 from tyro.conf import Positional
 
 from penstock.agents.contenders import BANDIT, HULL, POLICY, REALISABLE
-from penstock.backbones import InputError
 from penstock.scripts.guard import guarded
+from penstock.scripts.reproduce.scarce import read_score, row
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
 
@@ -33,14 +33,14 @@ class Arguments:
 def main() -> None:
     """Read, compare, write down."""
     arguments = tyro.cli(Arguments)
-    scores = [_read(run) for run in arguments.runs]
+    scores = [read_score(run) for run in arguments.runs]
     seeds = [score["seed"] for score in scores]
     machine = json.loads((arguments.runs[0] / "experiment.json").read_text())["machine"]
     inside = np.array(scores[0]["inside"])
 
     def rows(name: str, field: str) -> Any:
         """[seeds, budgets inside]."""
-        return np.array([_row(score, name)[field] for score in scores])[:, inside]
+        return np.array([row(score, name)[field] for score in scores])[:, inside]
 
     policy, hull, oracle = (rows(name, "utility") for name in (POLICY, HULL, REALISABLE))
     gain = (policy - hull).sum() / (oracle - hull).sum()
@@ -98,10 +98,10 @@ def main() -> None:
         + " | hyper-volume |",
         "|---|" + "---|" * (len(budgets) + 1),
     ]
-    for name in (row["name"] for row in scores[0]["rows"]):
-        each = np.mean([_row(score, name)["utility"] for score in scores], axis=0)
-        cost = np.mean([_row(score, name)["cost"] for score in scores], axis=0)
-        volume = mean(_row(score, name)["hypervolume"] for score in scores)
+    for name in (each["name"] for each in scores[0]["rows"]):
+        each = np.mean([row(score, name)["utility"] for score in scores], axis=0)
+        cost = np.mean([row(score, name)["cost"] for score in scores], axis=0)
+        volume = mean(row(score, name)["hypervolume"] for score in scores)
         cells = " | ".join(
             f"{100 * u:.2f}" + (f" ({100 * c:.0f} %)" if c > 1.005 else "")
             for u, c in zip(each, cost, strict=True)
@@ -109,22 +109,6 @@ def main() -> None:
         lines.append(f"| {name} | {cells} | {100 * volume:.2f} |")
     lines += ["", "In brackets, where it is more: mean cost as a share of the budget."]
     (FOLDER / "streams.md").write_text("\n".join(lines) + "\n")
-
-
-def _read(run: Path) -> dict[str, Any]:
-    path = run / "score.json"
-    if not path.is_file():
-        raise InputError(
-            f"expected a finished run with a score.json, got {run}; make it with penstock train "
-            "and --recording"
-        )
-    score: dict[str, Any] = json.loads(path.read_text())
-    return score
-
-
-def _row(score: dict[str, Any], name: str) -> dict[str, Any]:
-    row: dict[str, Any] = next(row for row in score["rows"] if row["name"] == name)
-    return row
 
 
 if __name__ == "__main__":
