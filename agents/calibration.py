@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from penstock.agents.decider import Decider, run_streams, stream_seeds
+from penstock.agents.predictor import Predictor
 from penstock.agents.prices import BudgetPrices
+from penstock.agents.primal_dual import Priced
 from penstock.envs import Lanes
 
 Progress = Callable[[int], object]
@@ -91,6 +93,28 @@ def calibrated_prices(
     )
     found.prices = torch.from_numpy(np.exp(log_price))
     return found
+
+
+def careful(
+    predictor: Predictor, lanes: Lanes, streams: Tensor, *, points: int = 12, seed: int = 0
+) -> Priced:
+    """Priced plans at the engine's price, but never at one at which more spending is a clear loss.
+
+    Where nothing but a price ties inputs together there is no such price. Where a battery is
+    drained or a queue grows, plans that look no further than their input take too much at any price
+    that is lower.
+
+    Args:
+        predictor: of the worth of answers.
+        lanes: of validation inputs.
+        streams: input numbers, [k, L].
+        points: prices that are tried, over the stream's range.
+        seed: of the streams' draws.
+    """
+    low, high = lanes.stream.price
+    prices = torch.logspace(np.log10(low), np.log10(high), points, dtype=torch.float64)
+    _, worth = price_curve(Priced(predictor), lanes, streams, prices, seed=seed)
+    return Priced(predictor, least=float(prices[worth_spending(worth)[0]]))
 
 
 def worth_spending(worth: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from penstock.agents.bounds import hull
 from penstock.agents.calibration import calibrated_prices
 from penstock.agents.decider import Decider, Streams, observed, run_streams
 from penstock.agents.foresight import Foresight
+from penstock.agents.gate import Gate
+from penstock.agents.gate_fit import fit_gate
 from penstock.agents.learned import Learned
 from penstock.agents.linucb import MuLinUcb
 from penstock.agents.neurosurgeon import Neurosurgeon, mean_worth
@@ -37,6 +39,7 @@ HULL: Final = "time-sharing hull"
 RANDOM: Final = "random"
 BANDIT: Final = "primal-dual bandit"
 PLANS: Final = "priced plans"
+GATE: Final = "gate by gradients"
 BUCKET: Final = "token bucket"
 BLIND: Final = "Neurosurgeon"
 BLIND_TRUE: Final = "Neurosurgeon, true bandwidth"
@@ -146,6 +149,8 @@ def rivals_of(
         """A rule that goes by a price, at those that its budget calls for."""
         return rule(priced(rule(None), arena, span, few, seed, replan=replan))
 
+    learning = arena.lanes("learn", learned=False, lanes=1)
+    gate = fit_gate(learning, choosing, predictor)
     start = priced(Priced(predictor), arena, span, few, seed, replan=False)
     found: dict[str, Contender] = {
         FULL: Static(fullest(choosing)),
@@ -154,6 +159,7 @@ def rivals_of(
         BUCKET: bucket,
         BANDIT: PrimalDual(predictor, start),
         PLANS: kept(lambda prices: Priced(predictor, prices)),
+        GATE: kept(lambda prices: Gate(gate, predictor, prices)),
     }
     if not isinstance(choosing.machine, Split):
         return found

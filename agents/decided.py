@@ -99,7 +99,8 @@ def difficulty(lanes: Lanes) -> Tensor:
         node = 0
         while not bool(source.seen[0, node, ANSWERED]):
             node = int(source.tree.children[node, -1])
-        return source.seen[:, node, ENTROPY].double()
+        every = source.seen[:, node, ENTROPY].double()
+        return every.view(len(source.conditions), -1).mean(dim=0)
     block = int(lanes.prices.last[lanes.prices.exits][0])
     each = []
     for start in range(0, len(lanes.images), BATCH):

@@ -191,12 +191,12 @@ class Foresight:
         return masks[:, self._places].all(dim=2)
 
 
-def best_step(
+def plan_scores(
     ahead: Foresight, lanes: Lanes, worth: Tensor, charge: Tensor, now: Conditions
 ) -> Tensor:
-    """The first step of the plan with the highest worth minus what it costs, [N, K].
+    """Worth minus what it costs, of all plans that may be begun, [N, A]; -infinity of others.
 
-    An answer that comes too late is worth nothing; a plan that a hard budget cuts short is taken
+    An answer that comes too late is worth nothing; a plan that a hard budget cuts short is begun
     only where there is no other.
 
     Args:
@@ -214,4 +214,12 @@ def best_step(
     allowed = ahead.allowed(node, lanes.allowed)
     whole = allowed & payable(lanes, cost)
     some = torch.where(whole.any(dim=1, keepdim=True), whole, allowed)
-    return ahead.action(node, score.masked_fill(~some, -torch.inf).argmax(dim=1), lanes.allowed)
+    return score.masked_fill(~some, -torch.inf)
+
+
+def best_step(
+    ahead: Foresight, lanes: Lanes, worth: Tensor, charge: Tensor, now: Conditions
+) -> Tensor:
+    """The first step of the plan with the best of `plan_scores`, whose arguments it has, [N, K]."""
+    best = plan_scores(ahead, lanes, worth, charge, now).argmax(dim=1)
+    return ahead.action(nodes(lanes), best, lanes.allowed)

@@ -21,7 +21,7 @@ class PlanCosts:
     What was recorded near, on average over inputs, what was recorded far as it is billed now, the
     transfer, and every decision on the way, the one that answers included. A transfer takes bits /
     bandwidth + a round trip: that it may be given up, and that the bandwidth changes meanwhile, is
-    left out, and so is the cost of turning knobs.
+    left out, and so are the cost of turning knobs and the lower clock of a hot machine.
 
     Args:
         lanes: an engine that replays a recording.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from penstock.agents.foresight import ancestors, answers
+from penstock.agents.node_network import NodeNetwork, copied
 from penstock.backbones import InputError
 from penstock.backbones.saving import read_tensors, write_tensors
 from penstock.envs import Recording
@@ -23,7 +24,7 @@ WORTHS: Final = ("right", "likelihood")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a predictor is trained; all [measured] on handwritten digits to matter little."""
+    """How a network is trained on a recording."""
 
     hidden: int = 64
     """Units of each of two layers."""
@@ -33,6 +34,7 @@ class Fit:
     """Of the weights, as in AdamW."""
     epochs: int = 30
     batch: int = 512
+    """Rows of a predictor, inputs of a gate."""
     seed: int = 0
 
 
@@ -40,13 +42,10 @@ class Fit:
 class Predictor(nn.Module):
     """A multilayer perceptron from what is seen at a node to the worth of every answer below it.
 
-        z1 = relu(W1 seen + node1[node]),   z2 = relu(W2 z1 + node2[node]),   logit = W3 z2 + b3
-
-    Nodes enter by one-hot vectors, whose products with weights are rows of a table. It is trained
-    with binary cross-entropy on what was recorded: whether each answer below is right, or the
-    likelihood that it gives to the right class. Then scale and shift of all logits are fitted to
-    other inputs (Platt scaling, as in Guo et al., On Calibration of Modern Neural Networks, ICML
-    2017), since a network is surer of the images it was trained on.
+    It gives a logit of each, and is trained with binary cross-entropy on what was recorded: whether
+    each answer below is right, or the likelihood that it gives to the right class. Then scale and
+    shift of all logits are fitted to other inputs (Platt scaling, as in Guo et al., On Calibration
+    of Modern Neural Networks, ICML 2017), since a network is surer of the images it was trained on.
 
     Args:
         below: the answers that can be reached from each node, [V, A] bool.
@@ -59,21 +58,14 @@ class Predictor(nn.Module):
         nodes, count = below.shape
         self.below: Tensor
         self.register_buffer("below", below)
-        self.first = nn.Linear(columns, hidden)
-        self.second = nn.Linear(hidden, hidden)
-        self.third = nn.Linear(hidden, count)
-        self.places = nn.ModuleList(nn.Embedding(nodes, hidden) for _ in range(2))
-        for place in self.places:
-            nn.init.zeros_(place.weight)  # type: ignore[arg-type]
+        self.network = NodeNetwork(nodes, columns, count, hidden)
         self.scale = nn.Parameter(torch.ones(()))
         self.shift = nn.Parameter(torch.zeros(()))
 
     def forward(self, seen: Tensor, node: Tensor) -> Tensor:
         """Logits [n, A]; those of answers that are not below mean nothing."""
-        first, second = (place(node) for place in self.places)
-        x = (self.first(seen) + first).relu()
-        logits: Tensor = self.third((self.second(x) + second).relu())
-        return self.scale * logits + self.shift
+        logits: Tensor = self.scale * self.network(seen, node) + self.shift
+        return logits
 
     @torch.no_grad()
     def predict(self, seen: Tensor, node: Tensor) -> Tensor:
@@ -108,7 +100,7 @@ def fit_predictor(
         train: on whose inputs the network itself was not trained, if it knows those by heart.
         validation: other inputs.
         worth: what is predicted, "right" or "likelihood".
-        fit: how.
+        fit: how; none of it matters much [measured, handwritten digits].
         progress: called with 1 after each epoch.
 
     Raises:
@@ -126,12 +118,11 @@ def fit_predictor(
         torch.manual_seed(fit.seed)
         model = Predictor(below(train), train.seen.shape[2], fit.hidden)
     rows, targets = _pairs(train), _targets(train, worth)
-    weights = [value for name, value in model.named_parameters() if name not in ("scale", "shift")]
-    optimiser = torch.optim.AdamW(weights, fit.rate, weight_decay=fit.decay)
+    optimiser = torch.optim.AdamW(model.network.parameters(), fit.rate, weight_decay=fit.decay)
     steps = fit.epochs * -(-len(rows) // fit.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     rng = torch.Generator().manual_seed(fit.seed)
-    best, kept = float("inf"), model.state_dict()
+    best, kept = float("inf"), copied(model)
     for _ in range(fit.epochs):
         order = torch.randperm(len(rows), generator=rng)
         for batch in torch.split(rows[order], fit.batch):
@@ -141,8 +132,7 @@ def fit_predictor(
             schedule.step()
         loss = validation_loss(model, validation, worth)
         if loss < best:
-            best = loss
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
+            best, kept = loss, copied(model)
         progress(1)
     model.load_state_dict(kept)
     _calibrate(model, validation, worth)
@@ -179,7 +169,7 @@ def calibration_error(model: Predictor, recording: Recording, bins: int = 15) ->
 
 def save_predictor(model: Predictor, path: Path | str) -> None:
     """Write it whole or not at all."""
-    about = {"columns": [*SEEN], "hidden": model.first.out_features}
+    about = {"columns": [*SEEN], "hidden": model.network.first.out_features}
     write_tensors(path, model.state_dict(), {"kind": "predictor", "about": json.dumps(about)})
 
 
@@ -218,9 +208,9 @@ def _calibrate(model: Predictor, recording: Recording, worth: str, most: int = 2
 
 
 def _pairs(recording: Recording) -> Tensor:
-    """Every input at every node at which is decided, [n, 2]."""
+    """Every input, under each condition, at every node at which is decided, [n, 2]."""
     deciding = (recording.tree.stage < len(recording.first)).nonzero().squeeze(1)
-    return torch.cartesian_prod(torch.arange(recording.inputs), deciding)
+    return torch.cartesian_prod(torch.arange(len(recording.seen)), deciding)
 
 
 def _targets(recording: Recording, worth: str) -> Tensor:

@@ -33,10 +33,13 @@ class Priced:
     Args:
         predictor: of the worth of answers.
         prices: asked before every input; None leaves prices to the engine: drawn, or given.
+        least: it goes by no lower price, whatever the engine says.
     """
 
-    def __init__(self, predictor: Predictor, prices: Pricing | None = None) -> None:
-        self._predictor, self._prices = predictor, prices
+    def __init__(
+        self, predictor: Predictor, prices: Pricing | None = None, *, least: float = 0.0
+    ) -> None:
+        self._predictor, self._prices, self._least = predictor, prices, least
 
     def begin(self, lanes: Lanes) -> None:
         """Look at the tree."""
@@ -49,7 +52,7 @@ class Priced:
     def act(self, lanes: Lanes) -> Tensor:
         """The first step of the best plan."""
         worth = self._predictor.predict(seen(lanes), nodes(lanes))
-        charge = charged(lanes, lanes.price)
+        charge = charged(lanes, lanes.price.clamp(min=self._least))
         return best_step(self._ahead, lanes, worth, charge, conditions(lanes))
 
     def learn(self, lanes: Lanes, step: Step) -> None:

@@ -128,10 +128,11 @@ class TokenBucket:
         self._spends = torch.zeros(lanes.n, dtype=torch.bool)
 
     def start(self, lanes: Lanes, rows: Tensor) -> None:
-        """A bucket with one input's share in it."""
+        """A bucket with one input's share in it, and all of what inputs left that were dropped."""
         limit, _ = lanes.ledger.rates(rows, torch.ones_like(rows))
+        dropped = lanes.timeline.position[rows]
         self._rate[rows] = rate = (limit - self._cheap) / self._token
-        self._left[rows], self._spends[rows] = rate, False
+        self._left[rows], self._spends[rows] = rate + dropped * limit / self._token, False
 
     def act(self, lanes: Lanes) -> Tensor:
         """The step on the way that was chosen, or is chosen now."""
@@ -188,20 +189,21 @@ def best_bucket(
             f"the cheapest plan takes {float(cost.min()):.4g} {lanes.stream.resource}, got a "
             f"budget of {budget:.4g}; raise it"
         )
-    kept = _promising(cost, worth)
+    kept, rows = _promising(cost, worth), recording.rows(inputs)
     forks = {(a, b): ahead.fork(a, b) for a in kept for b in kept if cost[a] < cost[b]}
     forks = {pair: v for pair, v in forks.items() if cost[pair[0]] <= budget}
     best, chosen = -torch.inf, None
     for node in sorted(set(forks.values())):
-        at = torch.full_like(inputs, node)
-        predicted = predictor.predict(recording.seen[inputs, node], at)  # [n, A]
+        at = torch.full_like(rows, node)
+        predicted = predictor.predict(recording.seen[rows, node], at)  # [n, A]
         for (a, b), fork in forks.items():
             if fork != node:
                 continue
             gains = predicted[:, b] - predicted[:, a]
             rate = min(1.0, (budget - float(cost[a])) / float(cost[b] - cost[a]))
-            taken = gains.argsort(descending=True)[: int(rate * len(inputs))]
-            gained = (table.worth[taken, b] - table.worth[taken, a]).sum() / len(inputs)
+            paid = min(int(rate * len(rows)), int((gains > 0).sum()))
+            taken = gains.topk(paid).indices
+            gained = (table.worth[taken, b] - table.worth[taken, a]).sum() / len(rows)
             value = float(worth[a] + gained)
             if value > best:
                 best, chosen = value, (a, b, gains, (float(cost[a]), float(cost[b])))

@@ -64,6 +64,11 @@ class Battery:
             return torch.ones_like(time_s)
         return (2 * pi * time_s / self.sun_s + phase).sin().clamp(min=0)
 
+    def clock(self, time_s: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+        """Sine and cosine of the time of day, [n] each: noon is 1 and 0, dusk 0 and -1."""
+        angle = 2 * pi * time_s / self.sun_s + phase
+        return angle.sin(), angle.cos()
+
     def harvested_j(self, time_s: Tensor, seconds: Tensor, phase: Tensor) -> Tensor:
         """Energy that comes in from time_s on, [n], in the battery's own joules."""
         if self.sun_s == 0:

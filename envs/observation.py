@@ -46,6 +46,7 @@ class Observation:
     | delay | time since the input came, as a share of its deadline | 0, 1 |
     | battery | its charge, as a share of its capacity | 0, 1 |
     | harvest | power that comes in now, as a share of the most | 0, 1 |
+    | day_sin, day_cos | what a clock says of the sun: noon is 1 and 0, dusk 0 and -1 | -1, 1 |
     | last_.. | where a knob that costs to switch stood last, as a share of its choices; 0 at first | 0, 1 |
     | machine_.. | the machine's state, where it is one number a lane | unbounded |
     | ago_1_.. | each from budget_.. on, as it was when the input before was over; 0 before the first | as they are |

@@ -1,6 +1,6 @@
 """Running inputs under every decision, and keeping what became of them.
 
-Letters: `n` inputs of one batch, `V` nodes, `R` resources.
+Letters: `n` inputs of one batch, `C` conditions of the machine, `V` nodes, `R` resources.
 """
 
 import json
@@ -25,6 +25,7 @@ from penstock.hardware import RESOURCES, Job, Machine, Split, State
 from penstock.hardware.bound import machines
 from penstock.hardware.features import arrived, coded_bytes
 from penstock.hardware.fingerprint import digest, fingerprint
+from penstock.hardware.machine import Condition, under, wrapped
 
 OFFLOAD: Final = "offload"
 """The knob with which features leave."""
@@ -45,6 +46,8 @@ class Size:
 
     inputs: int
     nodes: int
+    conditions: int
+    """Of the machine, under each of which all is run."""
     bytes: int
     """On disk and in memory."""
     passes: float
@@ -63,7 +66,8 @@ class Recorder:
 
     Raises:
         InputError: if the machine cannot be recorded: a link anywhere but outermost, a real server,
-            or a state that is observed and that running a block changes.
+            something that drifts within what does not, or a state that is observed and that running
+            a block changes, of which no condition tells.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class Recorder:
         self.live, self.stream = live, stream
         outline = live.outline(stream)
         self.outline: Outline = outline if table is None else replace(outline, table=table)
-        _check(live.machine, self.outline.states)
+        _check(live.machine)
+        self.conditions: Sequence[Condition] = live.machine.conditions()
+        """Under which every input is run."""
         knobs, table = self.outline.knobs, self.outline.table
         offered = {knob.name: knob.choices for knob in knobs}
         if 0 not in offered.get(OFFLOAD, (self.outline.fixed.get(OFFLOAD, 0),)):
@@ -113,9 +119,11 @@ class Recorder:
 
     def size(self, inputs: int) -> Size:
         """What so many inputs take."""
+        conditions = len(self.conditions)
         nodes, costs = len(self.tree), 2 * 8 * len(RESOURCES)
-        each = nodes * 4 * (len(SEEN) + len(self._stages) + len(SAID)) + 2 * 8
+        each = nodes * 4 * (len(SEEN) + len(self._stages) + len(SAID))
         each, once = (each + nodes * costs, 0) if self._costs_differ() else (each, nodes * costs)
+        each = conditions * each + 2 * 8
         for part in (self.tree, self.outline.table):
             tensors = [getattr(part, field.name) for field in fields(part)]
             once += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -124,11 +132,16 @@ class Recorder:
         work = float(table.stem[macs])
         work += float(table.cost[self.tree.stage[1:] - 1, self.tree.combination[1:], macs].sum())
         full = float(table.stem[macs] + table.cost[:, -1, macs].sum())
-        return Size(inputs, nodes, inputs * each + once, work / full)
+        return Size(inputs, nodes, conditions, inputs * each + once, conditions * work / full)
 
     @torch.no_grad()
     def run(self, images: Images, seed: int) -> dict[str, Tensor]:
-        """Images [n] through the whole tree: all `PARTS`, each [n, V, ..]."""
+        """Images [n] through the whole tree under each condition: all `PARTS`, [C, n, V, ..]."""
+        rng = torch.Generator().manual_seed(seed)
+        walks = [self._walk(images, condition, rng) for condition in self.conditions]
+        return {name: torch.stack([getattr(walk, name) for walk in walks]) for name in PARTS}
+
+    def _walk(self, images: Images, condition: Condition, rng: torch.Generator) -> "_Walk":
         n, v = len(images), len(self.tree)
         walk = _Walk(
             seen=torch.zeros(n, v, len(SEEN) + len(self._stages)),
@@ -136,12 +149,15 @@ class Recorder:
             here=torch.zeros(n, v, len(RESOURCES), dtype=torch.float64),
             there=torch.zeros(n, v, len(RESOURCES), dtype=torch.float64),
             labels=images.labels,
-            rng=torch.Generator().manual_seed(seed),
+            condition=condition,
+            rng=rng,
         )
         backbone, dearest = self.live.backbone, self._settings[-1]
         device = next(backbone.parameters()).device
         x = (images.pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-        state = self._near.reset(n, walk.rng)
+        near = "" if self._far is None else "near_"
+        state = under(self._near.reset(n, walk.rng), condition, near)
+        state = self._near.next_input(state)
         job = Job(backbone.stem, x, dearest)
         y, state = self._job(self._near, job, state, walk.rng, walk.here[:, 0])
         known = torch.zeros(n, len(SEEN)), torch.zeros(n, len(SAID))
@@ -149,7 +165,7 @@ class Recorder:
         self._visit(walk, 0, y, state, known)
         # A policy sees which block comes next, too.
         walk.seen[:, :, len(SEEN) :] = torch.eye(len(self._stages) + 1)[self.tree.stage, :-1]
-        return {name: getattr(walk, name) for name in PARTS}
+        return walk
 
     def _visit(self, walk: "_Walk", node: int, x: Tensor, state: State, known: Known) -> None:
         """Note what stands at a node, and go on to all that lies behind."""
@@ -172,7 +188,9 @@ class Recorder:
             assert self._far is not None
             cost = walk.there[:, node]
             if not bool(tree.away[tree.parent[node]]):
-                state = self._far.reset(len(x), walk.rng)  # type: ignore[union-attr]
+                assert isinstance(self._far, Machine)
+                state = under(self._far.reset(len(x), walk.rng), walk.condition, "far_")
+                state = self._far.next_input(state)
                 if self._rounded:
                     x = arrived(x, int(setting[OFFLOAD]))
             machine = self._far  # type: ignore[assignment]
@@ -198,12 +216,14 @@ class Recorder:
         self, machine: Machine, job: Job, state: State, rng: torch.Generator, cost: Tensor
     ) -> tuple[Tensor, State]:
         y, spent, after = machine.run(job, state, rng)
+        _, told = machine.bill(spent, state)
         for name in self.outline.states:
             own = name.removeprefix("near_").removeprefix("far_")
-            if own in state and not torch.equal(state[own], after[own]):
+            if own in state and not torch.equal(told[own], after[own]):
                 raise InputError(
                     f"a recording holds a machine's state still, but running {job.block.name} "
-                    f"changes {name}, which a policy sees; learn on the network itself"
+                    f"changes {name}, which a policy sees, by more than its bill does; learn on "
+                    "the network itself"
                 )
         cost += spent.rows().cpu()
         return y, after
@@ -223,7 +243,7 @@ class Recorder:
         """Whether inputs cost different amounts, found out by running two."""
         images = self.live.images.take(torch.arange(min(2, len(self.live.images))))
         found = self.run(images, 0)
-        return any(_differ(found[name]) for name in ("here", "there"))
+        return any(_differ(found[name].flatten(0, 1)) for name in ("here", "there"))
 
     def _throughout(self) -> tuple[str, ...]:
         """Knobs that turn stem, heads or the machine, and so what no decision governs."""
@@ -236,7 +256,8 @@ class Recorder:
     def made(
         self, parts: Mapping[str, Tensor], numbers: Tensor, about: Mapping[str, Any]
     ) -> Recording:
-        """Put outcomes of inputs together as a recording."""
+        """Put outcomes of inputs, as `run` gives them, together as a recording."""
+        parts = {name: part.flatten(0, 1) for name, part in parts.items()}
         costs = {name: parts[name] for name in ("here", "there")}
         if not any(_differ(cost) for cost in costs.values()):
             costs = {name: cost[0] for name, cost in costs.items()}
@@ -255,6 +276,7 @@ class Recorder:
             first=self.outline.first,
             states=self.outline.states,
             throughout=self._throughout(),
+            conditions=tuple(dict(each) for each in self.conditions),
             priced_on=worst_case(self.live.machine),
             runs_on=self.live.machine,
             about=about,
@@ -270,6 +292,7 @@ class _Walk:
     here: Tensor
     there: Tensor
     labels: Tensor
+    condition: Condition
     rng: torch.Generator
 
 
@@ -317,7 +340,7 @@ def record_outcomes(
         for name, tensors in parts.items():
             tensors.append(found[name])
         progress(len(chosen))
-    whole = {name: torch.cat(parts.pop(name)) for name in list(parts)}
+    whole = {name: torch.cat(parts.pop(name), dim=1) for name in list(parts)}
     return recorder.made(whole, numbers, about or {})
 
 
@@ -334,7 +357,7 @@ def _kept(path: Path | None, plan: str) -> dict[str, Tensor] | None:
     return tensors
 
 
-def _check(machine: Machine, states: Sequence[str]) -> None:
+def _check(machine: Machine) -> None:
     """Refuse what a recording cannot stand for."""
     inner = [each for each in machines(machine) if each is not machine]
     if any(isinstance(each, Split) for each in inner):
@@ -347,15 +370,16 @@ def _check(machine: Machine, states: Sequence[str]) -> None:
             "a recording is made on a model, got a real server as far machine; record with a "
             "modelled one and judge on the server"
         )
-    before = machine.reset(1, torch.Generator())
-    after = machine.later(before, torch.ones(1, dtype=torch.float64))
-    for name in states:
-        inside = name.startswith(("near_", "far_"))
-        if inside and not torch.equal(before[name], after[name]):
-            raise InputError(
-                f"a recording holds what is behind a link still, but time changes {name}, which a "
-                "policy sees; learn on the network itself"
-            )
+    for each in machines(machine):
+        told = len(each.conditions()[0])
+        for inside in wrapped(each):
+            if (own := len(inside.conditions()[0])) > told:
+                kinds = type(inside).__name__, type(each).__name__
+                raise InputError(
+                    f"what drifts is recorded outside of what does not, got {kinds[0]} inside of "
+                    f"{kinds[1]}; put {kinds[0]} around it"
+                )
+            told -= own
 
 
 def _differ(cost: Tensor) -> bool:

@@ -17,9 +17,11 @@ from penstock.envs.replay import Outlook, Replay
 from penstock.envs.source import Outline, Source
 from penstock.envs.stream import Stream
 from penstock.envs.tree import Tree
-from penstock.hardware import Machine, Split
+from penstock.hardware import Machine
+from penstock.hardware.bound import machines
+from penstock.hardware.machine import Condition
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Of the file; a reader refuses others."""
 
 SEEN: Final = (
@@ -43,15 +45,17 @@ class Recording(Source):
     """Inputs under every combination of choices of every stage, each run once.
 
     A source for `Lanes` like the network itself: the same decisions are seen, masked, paid for and
-    rewarded in the same way. What a link and a server's load do is not recorded but computed anew.
-    Of a machine that errs one draw for each input and node is kept.
+    rewarded in the same way. What a link, a server's load and heat do is not recorded but computed
+    anew. Of a machine that errs one draw for each input and node is kept. One whose results change
+    while a stream goes on was run under several conditions, each of which holds all inputs.
 
-    Letters: `I` inputs, `V` nodes of the tree of decisions, `R` resources, `S` stages.
+    Letters: `C` conditions, mostly one, `I` inputs, `V` nodes of the tree of decisions, `R`
+    resources, `S` stages. Row c * I + i is input i under condition c.
     """
 
-    seen: Tensor  # [I, V, 21 + S] float32, what a policy sees of the network, see SEEN
-    said: Tensor  # [I, V, 3] float32, see SAID
-    here: Tensor  # [V, R] float64 what the way into a node took; [I, V, R] where inputs differ
+    seen: Tensor  # [C * I, V, 21 + S] float32, what a policy sees of the network, see SEEN
+    said: Tensor  # [C * I, V, 3] float32, see SAID
+    here: Tensor  # [V, R] float64 what the way into a node took; [C * I, V, R] where rows differ
     there: Tensor  # the same of the machine to which features leave; [0] where there is none
     sent_bits: Tensor  # [V] float64 what leaves on the way into a node
     staying: Tensor  # [M] see `penstock.envs.tree.staying`
@@ -67,6 +71,8 @@ class Recording(Source):
     """The machine's state as far as it is observed."""
     throughout: tuple[str, ...]
     """Knobs that turn stem, heads or machine, which stand at the last choice recorded."""
+    conditions: tuple[Condition, ...]
+    """States of the machine under which each input was run."""
     priced_on: str
     """What the prices of the table rest on, see `worst_case`."""
     runs_on: Machine
@@ -82,6 +88,12 @@ class Recording(Source):
                 f"recorded was a machine that shows {', '.join(self.states) or 'nothing'} of its "
                 f"state, got one that shows {', '.join(shown) or 'nothing'}; give the machine on "
                 "which it was recorded"
+            )
+        conditions = tuple(dict(each) for each in self.runs_on.conditions())
+        if conditions != self.conditions:
+            raise InputError(
+                f"recorded was a machine under {_in_words(self.conditions)}, got one that changes "
+                f"under {_in_words(conditions)}; give the machine on which it was recorded"
             )
 
     @property
@@ -126,8 +138,8 @@ class Recording(Source):
         limited = stream.battery or any(budget.kind == "hard" for budget in stream.budgets)
         if limited and self.priced_on != worst_case(self.machine):
             raise InputError(
-                "hard budgets and batteries rest on the slowest link that was met while recording, "
-                "got another link; record again on this one, or make budgets average"
+                "hard budgets and batteries rest on the slowest link and clock that could be met "
+                "while recording, got others; record again on this machine, or make budgets average"
             )
         return self._offering(stream.choices)
 
@@ -196,28 +208,49 @@ class Recording(Source):
             replace(self.tree, children=children[:, kept].contiguous()),
             children[:, self.staying[kept]].contiguous(),
             self.machine,
+            len(self.conditions),
         )
         return Replay(outlook, stream, lanes, layout)
 
     def full_worth(self, worth: str) -> Tensor:
-        """What the full network's answer to every input is worth, [I]; "right" or "likelihood"."""
+        """What the full network's answer to every input is worth, [I]; "right" or "likelihood".
+
+        The mean over conditions.
+        """
         node = 0
         while int(self.tree.stage[node]) < len(self.first):
             node = int(self.tree.children[node, -1])
-        return self.said[:, node, SAID.index(worth)]
+        each = self.said[:, node, SAID.index(worth)]
+        return each.view(len(self.conditions), self.inputs).mean(dim=0)
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """Where inputs [n] stand in `seen` and `said`, condition by condition, [C * n]."""
+        first = torch.arange(len(self.conditions)).unsqueeze(1) * self.inputs
+        return (first + inputs).view(-1)
 
     def take(self, chosen: Tensor) -> "Recording":
         """Some of the inputs: indices [k] or a mask [I]."""
-        each = {"seen", "said", "numbers", "labels"}
+        each = {"seen", "said"}
         each |= {name for name in ("here", "there") if getattr(self, name).dim() == 3}
-        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
+        rows = self.rows(torch.arange(self.inputs)[chosen])
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in each},
+            numbers=self.numbers[chosen],
+            labels=self.labels[chosen],
+        )
 
 
 def worst_case(machine: Machine) -> str:
-    """What bounds the cost of handing over, in words; empty where nothing is handed over."""
-    if not isinstance(machine, Split):
-        return ""
-    return repr((machine.link, machine.busy, machine.timeout_s, machine.count_far))
+    """What the bounds of costs rest on beside the work, in words; empty if on nothing."""
+    return "".join(each.bounded_by for each in machines(machine))
+
+
+def _in_words(conditions: Sequence[Condition]) -> str:
+    found = [
+        ", ".join(f"{name} = {value:g}" for name, value in each.items()) for each in conditions
+    ]
+    return " or ".join(each or "no condition" for each in found)
 
 
 def write_recording(recording: Recording, path: Path | str) -> None:
@@ -238,6 +271,7 @@ def write_recording(recording: Recording, path: Path | str) -> None:
         "first": recording.first,
         "states": recording.states,
         "throughout": recording.throughout,
+        "conditions": recording.conditions,
         "priced_on": recording.priced_on,
         "about": recording.about,
     }
@@ -278,6 +312,7 @@ def read_recording(path: Path | str, machine: Machine) -> Recording:
         first=tuple(plain["first"]),
         states=tuple(plain["states"]),
         throughout=tuple(plain["throughout"]),
+        conditions=tuple(plain["conditions"]),
         priced_on=plain["priced_on"],
         runs_on=machine,
         about=plain["about"],

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from functools import partial
+from typing import final
 
 import torch
 from torch import Tensor
@@ -12,30 +13,30 @@ from penstock.envs.observation import Observation
 from penstock.envs.source import Runner
 from penstock.envs.stream import Stream
 from penstock.envs.tree import Tree
-from penstock.hardware import RESOURCES, Cost, Machine, Split
-
-LATENCY: Final = RESOURCES.index("latency_s")
+from penstock.hardware import Cost, Machine, Split, State
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What is looked up: see the fields of `penstock.envs.recording.Recording`."""
 
-    seen: Tensor  # [I, V, ..]
-    said: Tensor  # [I, V, 3]
-    here: Tensor  # [V, R] or [I, V, R]
+    seen: Tensor  # [C * I, V, ..]
+    said: Tensor  # [C * I, V, 3]
+    here: Tensor  # [V, R] or [C * I, V, R]
     there: Tensor
     sent_bits: Tensor  # [V]
     tree: Tree  # its children are those of the offered combinations, [V, M]
     stay: Tensor  # [V, M] the node at which a lane stands whose transfer was given up
     machine: Machine
+    conditions: int  # C
 
 
 @final
 class Replay(Runner):
     """Moves lanes through the tree of a recording. No network is run, and no lane looped over.
 
-    Letters: `N` lanes, `k` some of them, `V` nodes, `M` combinations, `R` resources.
+    Letters: `N` lanes, `k` some of them, `C` conditions, `I` inputs, `V` nodes, `M` combinations,
+    `R` resources.
 
     Args:
         outlook: what is looked up.
@@ -45,8 +46,9 @@ class Replay(Runner):
     """
 
     def __init__(self, outlook: Outlook, stream: Stream, lanes: int, layout: Observation) -> None:
-        inputs, self._nodes, columns = outlook.seen.shape
-        self._seen = outlook.seen.view(inputs * self._nodes, columns)
+        rows, self._nodes, columns = outlook.seen.shape
+        self._conditions, self._inputs = outlook.conditions, rows // outlook.conditions
+        self._seen = outlook.seen.view(rows * self._nodes, columns)
         worth = ("right", "likelihood").index(stream.worth)
         self._right = outlook.said[:, :, 0].reshape(-1) > 0
         self._worth = outlook.said[:, :, worth].reshape(-1).double()
@@ -60,8 +62,12 @@ class Replay(Runner):
         self._stem = None if self._each else outlook.here[0].unsqueeze(1).expand(-1, lanes)
         self._here, self._there = _columns(outlook.here), _columns(outlook.there)
         self._sent_bits = outlook.sent_bits
-        self._split = outlook.machine if isinstance(outlook.machine, Split) else None
         self._machine, self._layout = outlook.machine, layout
+        # Looking at a link is dear: it is done once a step, for those who see it.
+        split = self._split = outlook.machine if isinstance(outlook.machine, Split) else None
+        self._next_input, self._later = outlook.machine.next_input, outlook.machine.later
+        if split is not None:
+            self._next_input, self._later = partial(split.next_input, look=False), split.advance
         self._node = torch.zeros(lanes, dtype=torch.int64)
         self._base = torch.zeros(lanes, dtype=torch.int64)  # where the rows of an input begin
         state = outlook.machine.reset(1, torch.Generator())
@@ -74,17 +80,15 @@ class Replay(Runner):
 
     def present(self, mask: Tensor, inputs: Tensor, rng: torch.Generator) -> Tensor:
         """Stand behind the stem."""
-        self._base = inputs * self._nodes
+        if self._state:
+            self._settle(mask, self._next_input(self._state))
+        row = inputs
+        if self._conditions > 1:
+            row = torch.add(inputs, self._machine.condition(self._state), alpha=self._inputs)
+        self._base = row * self._nodes
         self._node = self._node * ~mask
         cost = self._cost(self._here, self._node) if self._stem is None else self._stem
-        if self._split is not None:
-            fresh = self._split.next_input(self._state, look=False)
-            fresh = self._split.link.advance(fresh, cost[LATENCY])
-            for name in ("time_s", "began_s", "away"):
-                before = self._state[name]
-                over = mask.view(-1, *[1] * (before.dim() - 1))
-                self._state[name] = torch.where(over, fresh[name], before)
-        return cost
+        return _stacked(self._billed(cost * mask)) if self._state else cost
 
     def run(self, mask: Tensor, stage: Tensor, combination: Tensor, rng: torch.Generator) -> Tensor:
         """Go to the node to which a decision leads."""
@@ -93,14 +97,28 @@ class Replay(Runner):
         node = self._ways.index_select(0, place)
         if self._split is None:
             self._node = node
-            return self._cost(self._here, node) * mask
-        node, sending = self._send(self._split, mask, node, place)
-        self._node = node
-        far = Cost(*self._cost(self._there, node))
-        spent = self._split.billed(far, self._state["load"]) + sending
-        cost = (self._cost(self._here, node) + spent.rows().T) * mask
-        self._state = dict(self._split.link.advance(self._state, cost[LATENCY]))
-        return cost
+            cost = self._cost(self._here, node) * mask
+            return _stacked(self._billed(cost)) if self._state else cost
+        self._node, sending = self._send(self._split, mask, node, place)
+        near = self._billed(self._cost(self._here, self._node) * mask)
+        far = Cost(*(self._cost(self._there, self._node) * mask))
+        billed, state = self._split.bill_far(far, self._state)
+        self._state = dict(state)
+        return _stacked(near + billed + sending)
+
+    def _settle(self, mask: Tensor, fresh: State) -> None:
+        """Take another state over on the lanes of a mask."""
+        for name, value in fresh.items():
+            before = self._state[name]
+            if value is not before:
+                over = mask.view(-1, *[1] * (before.dim() - 1))
+                self._state[name] = torch.where(over, value, before)
+
+    def _billed(self, cost: Tensor) -> Cost:
+        """What work costs now that was recorded as so much, [R, N]; its time passes."""
+        billed, state = self._machine.bill(Cost(*cost), self._state)
+        self._state = dict(state)
+        return billed
 
     def _send(self, split: Split, mask: Tensor, node: Tensor, place: Tensor) -> tuple[Tensor, Cost]:
         """Features leave; where the link fails they stay: nodes [N] and what it took."""
@@ -109,7 +127,7 @@ class Replay(Runner):
         if not leaving.any():
             return node, Cost()
         left, cost, state = split.send(bits, leaving, split.link.look(self._state))
-        self._state = dict(state)
+        self._state = dict(split.advance(state, cost.latency_s))
         failed = leaving & ~left
         return torch.where(failed, self._stay.index_select(0, place), node), cost
 
@@ -120,10 +138,8 @@ class Replay(Runner):
 
     def wait(self, seconds: Tensor) -> None:
         """The machine's state goes on."""
-        if self._split is not None:
-            self._state = dict(self._split.link.advance(self._state, seconds))
-        elif self._state:
-            self._state = dict(self._machine.later(self._state, seconds))
+        if self._state:
+            self._state = dict(self._later(self._state, seconds))
 
     def lost(self) -> Tensor | None:
         """As the link lost them."""
@@ -143,6 +159,11 @@ class Replay(Runner):
         for row, amounts in zip(cost, table, strict=True):
             torch.index_select(amounts, 0, place, out=row)
         return cost
+
+
+def _stacked(cost: Cost) -> Tensor:
+    """Amounts of lanes, [R, N]."""
+    return torch.stack([torch.as_tensor(amount) for amount in cost.each().values()])
 
 
 def _columns(cost: Tensor) -> list[Tensor]:

@@ -66,7 +66,9 @@ class Timeline:
             self.columns += (Column("delay", 0, 1),) * arrivals.hurried
         if battery is not None:
             self.columns += (Column("battery", 0, 1),)
-            self.columns += (Column("harvest", 0, 1),) * (battery.sun_s > 0)
+            if battery.sun_s > 0:
+                clock = (Column(name, -1, 1) for name in ("day_sin", "day_cos"))
+                self.columns += (Column("harvest", 0, 1), *clock)
 
     @property
     def idle_w(self) -> float:
@@ -146,6 +148,7 @@ class Timeline:
             shown.append(self.charge_j / (self._battery.capacity_j * self._joule))
             if self._battery.sun_s > 0:
                 shown.append(self._battery.harvest_share(self.time_s, self._phase))
+                shown += self._battery.clock(self.time_s, self._phase)
         return shown
 
     def _delay_s(self) -> Tensor:

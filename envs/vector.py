@@ -95,7 +95,7 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
 
     def step(self, actions: Indices) -> tuple[Floats, Floats, Flags, Flags, dict[str, Any]]:
         """Take a decision on every lane."""
-        fresh = self._over.nonzero().squeeze(1)
+        before = self._over
         actions = np.require(actions, requirements="W")  # torch wants no others
         self.last = step = self.lanes.step(torch.from_numpy(actions))
         answers, terminated = step.answers, step.done.numpy()
@@ -114,7 +114,7 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
         else:
             infos = information(answers, mask)
             if self.autoreset == AutoresetMode.NEXT_STEP:
-                self.lanes.start(fresh)
+                self.lanes.start(before.nonzero().squeeze(1))
         self._over = step.done
         reward: Floats = step.reward.numpy()
         return self._observation(), reward, terminated, np.zeros_like(terminated), infos
@@ -138,9 +138,11 @@ def information(answers: Answers, mask: Flags) -> dict[str, Any]:
     """
     if not mask.any():
         return {}
-    exits = answers.exits.index_select(0, answers.depth)
-    columns = {"right": answers.right, "exit": exits, "over": answers.over}
-    columns |= dict(zip(RESOURCES, answers.cost, strict=True))
-    infos: dict[str, Any] = {name: values.numpy() * mask for name, values in columns.items()}
-    infos |= {f"_{name}": mask for name in columns}
-    return infos
+    exits = answers.exits.index_select(0, answers.depth).numpy()
+    infos: dict[str, Any] = {
+        "right": answers.right.numpy() & mask,
+        "exit": exits * mask,
+        "over": answers.over.numpy() & mask,
+        **dict(zip(RESOURCES, answers.cost.numpy() * mask, strict=True)),
+    }
+    return infos | {f"_{name}": mask for name in infos}

@@ -1,6 +1,7 @@
 """Machines that run blocks and say what that cost."""
 
 from penstock.hardware.adc_range import calibrate_range
+from penstock.hardware.ageing import Ageing
 from penstock.hardware.analog import Analog, calibrate
 from penstock.hardware.bit_errors import BitErrors
 from penstock.hardware.build import Constant, build_machine, constants, preset_names
@@ -11,6 +12,7 @@ from penstock.hardware.crossbar import Crossbar
 from penstock.hardware.digital import Digital
 from penstock.hardware.dram import Dram
 from penstock.hardware.exposure import Exposure
+from penstock.hardware.heat import Heated
 from penstock.hardware.link import LTE, THREE_G, WIFI, Link, Radio
 from penstock.hardware.machine import Machine, State
 from penstock.hardware.measured import Measured
@@ -30,6 +32,7 @@ __all__ = [
     "THREE_G",
     "UNITS",
     "WIFI",
+    "Ageing",
     "Analog",
     "BitErrors",
     "Constant",
@@ -38,6 +41,7 @@ __all__ = [
     "Digital",
     "Dram",
     "Exposure",
+    "Heated",
     "Job",
     "Link",
     "Machine",

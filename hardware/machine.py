@@ -1,7 +1,7 @@
 """The interface that every hardware model has."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 
 import torch
@@ -13,6 +13,9 @@ from penstock.hardware.fields import check_fields
 
 State = Mapping[str, Tensor]
 """What the machine is like now, per lane: {"log10_bps": [n]}. Keys never change."""
+
+Condition = Mapping[str, float]
+"""Something of a state, the same for all lanes: {"warmth": 0.0}."""
 
 
 class Machine(ABC):
@@ -66,6 +69,47 @@ class Machine(ABC):
             state = inner.later(state, seconds)
         return state
 
+    def next_input(self, state: State) -> State:
+        """The state of n lanes as their next inputs begin, before the stem of each is run.
+
+        What results and costs of a machine that drifts hang on is settled here, and holds for the
+        whole input. `run` does the same itself at a stem. By default nothing happens.
+        """
+        return state
+
+    def bill(self, cost: Cost, state: State) -> tuple[Cost, State]:
+        """What work costs now that was recorded under `conditions`, and the next state.
+
+        `run` bills likewise. Parts of a cost add up to the bill of the whole, and lanes that
+        spend nothing stay as they are. By default work costs the same whatever the state.
+
+        Args:
+            cost: of n lanes, as recorded.
+            state: of these lanes.
+        """
+        return cost, state
+
+    def conditions(self) -> Sequence[Condition]:
+        """The states under which every input is recorded, each with the same names.
+
+        One that drifts names of its state what results or recorded costs hang on, and answers for
+        what it wraps. Where it has several, results differ between them. By default nothing drifts.
+        """
+        return ({},)
+
+    def condition(self, state: State) -> Tensor:
+        """Which of `conditions` lanes meet, [n] int64, from one `next_input` to the next."""
+        n = len(next(iter(state.values())))
+        return torch.zeros(n, dtype=torch.int64)
+
+    @property
+    def bounded_by(self) -> str:
+        """What its prices rest on beside the work, in words; empty if on nothing.
+
+        What a machine wraps answers for itself.
+        """
+        return ""
+
     def held(self, setting: Mapping[str, float]) -> dict[str, float]:
         """What of a setting of numbers still holds behind the first block of a decision.
 
@@ -109,3 +153,15 @@ def wrapped(machine: Machine) -> Iterator[Machine]:
             for each in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(each, Machine):
                     yield each
+
+
+def under(state: State, condition: Condition, prefix: str = "") -> State:
+    """A state of n lanes, of which a condition says something.
+
+    Args:
+        state: of one machine.
+        condition: names that do not begin with the prefix are others' business.
+        prefix: before the names of that machine.
+    """
+    own = {k.removeprefix(prefix): v for k, v in condition.items() if k.startswith(prefix)}
+    return {**state, **{name: torch.full_like(state[name], value) for name, value in own.items()}}

@@ -15,7 +15,7 @@ from penstock.backbones import BITS, EXIT, RUN, WIDTH, Block, Setting
 from penstock.backbones.backbone import restrict
 from penstock.hardware.bound import machines
 from penstock.hardware.cost import Cost, Job
-from penstock.hardware.machine import Machine, State
+from penstock.hardware.machine import Machine, State, under
 from penstock.hardware.measured import Measured
 
 LANES: Final = (1, 4)
@@ -234,6 +234,36 @@ def _lanes_do_not_meet(bench: Bench) -> Iterator[str]:
                 yield f"{case}: expected the output of lane {lane} alone, got another"
 
 
+def _bills_add_up(bench: Bench) -> Iterator[str]:
+    """Parts of a cost are billed as the whole is, and lanes that spend nothing stay as they are."""
+    machine, n = bench.machine, max(LANES)
+    state = machine.reset(n, torch.Generator().manual_seed(bench.seed))
+    amounts = torch.linspace(0, 1, n, dtype=torch.float64)
+    part, rest, all_of_it = (
+        Cost(*(share * unit * amounts for unit in (1e-3, 2e-3, 1e6, 8.0))) for share in (1, 2, 3)
+    )
+    one, after = machine.bill(part, state)
+    two, after = machine.bill(rest, after)
+    whole, expected = machine.bill(all_of_it, state)
+    pairs = [(name, (one + two).each()[name], amount) for name, amount in whole.each().items()]
+    pairs += [(name, after[name], value) for name, value in expected.items()]
+    pairs += [(name, expected[name][:1], value[:1]) for name, value in state.items()]
+    for name, got, wanted in pairs:
+        got, wanted = torch.as_tensor(got), torch.as_tensor(wanted)
+        if not torch.allclose(got, wanted, rtol=1e-5, atol=0, equal_nan=True):
+            yield f"bill: expected {name} of {wanted.tolist()}, got {got.tolist()}"
+
+
+def _conditions_are_met(bench: Bench) -> Iterator[str]:
+    """An input that begins under one of the conditions meets that one."""
+    machine, conditions = bench.machine, bench.machine.conditions()
+    state = machine.reset(max(LANES), torch.Generator().manual_seed(bench.seed))
+    for place, condition in enumerate(conditions):
+        begun = machine.next_input(under(state, condition))
+        if len(conditions) > 1 and not bool((met := machine.condition(begun)).eq(place).all()):
+            yield f"under {dict(condition)}: expected condition {place}, got {met.tolist()}"
+
+
 def _pickles(bench: Bench) -> Iterator[str]:
     """A machine that was pickled and read back prices and runs the same."""
     again = replace(bench, machine=pickle.loads(pickle.dumps(bench.machine)))
@@ -256,6 +286,8 @@ RULES: Final = (
     _lanes_do_not_meet,
     _ideal_is_exact,
     _batch_is_one_by_one,
+    _bills_add_up,
+    _conditions_are_met,
     _pickles,
 )
 

@@ -4,7 +4,7 @@ After Kang et al., Neurosurgeon (ASPLOS 2017), whose cost model this is; there a
 block at which the features leave, here a policy does. Letters: `n` lanes, `E` heads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import final
@@ -18,7 +18,7 @@ from penstock.hardware.apart import run_apart
 from penstock.hardware.cost import RESOURCES, Cost, Job
 from penstock.hardware.features import arrived, check_bits, code, coded_bytes
 from penstock.hardware.link import Link
-from penstock.hardware.machine import Machine, State
+from penstock.hardware.machine import Condition, Machine, State
 from penstock.hardware.remote import Remote, placeholder
 
 
@@ -44,6 +44,8 @@ class Split(Machine):
 
     The state says whether a lane is `away`, how often it `lost` a transfer, the server's `load`,
     and what the link says; those of near and far machine have near_ and far_ before their names.
+    Whoever does not compute stands idle: near while features leave or are elsewhere, far while they
+    are at home.
 
     Raises:
         InputError: if bits, busy or timeout_s are out of range, or a machine is none.
@@ -122,10 +124,13 @@ class Split(Machine):
         """Send what is to leave, then run each lane where it is."""
         bits = self._bits(job.setting)
         if job.block.name == STEM:
-            state = self.next_input(state)
+            state = self.link.look(self._home(state))
+            if isinstance(self.far, Machine):
+                state = _within("far_", state, self.far.next_input)
         cost = Cost()
         if bits and bool((state["away"] == 0).any()):
             job, cost, state = self._leave(job, bits, state)
+            state = self._idle(state, cost.latency_s, self._both)
         places = (state["away"] == 0, self._run_near), (state["away"] > 0, self._run_far)
         y, spent, state = run_apart(job, state, rng, places)
         cost = cost + spent
@@ -146,13 +151,11 @@ class Split(Machine):
 
     def later(self, state: State, seconds: Tensor) -> State:
         """Link, near and far go on."""
-        state = {
-            **self.link.later(state, seconds),
-            **_prefixed("near_", self.near.later(_unprefixed("near_", state), seconds)),
-        }
-        if isinstance(self.far, Remote):
-            return state
-        return {**state, **_prefixed("far_", self.far.later(_unprefixed("far_", state), seconds))}
+        return self.link.look(self.advance(state, seconds))
+
+    def advance(self, state: State, seconds: Tensor | float) -> State:
+        """The same, what is seen of the link being left as it was."""
+        return self.link.advance(self._idle(state, seconds, self._both), seconds)
 
     def held(self, setting: Mapping[str, float]) -> dict[str, float]:
         """Features leave before the first block of a decision, or stay for all of it."""
@@ -172,10 +175,70 @@ class Split(Machine):
 
     def next_input(self, state: State, *, look: bool = True) -> State:
         """The state as the next input of each stream begins, at home; who looks sees the link."""
-        starts_s = torch.maximum(state["time_s"], state["began_s"] + self.period_s)
-        state = {**state, "time_s": starts_s, "began_s": starts_s}
-        state = {**state, "away": torch.zeros_like(state["away"])}
+        state = self._home(state)
+        for prefix, machine in self._both:
+            state = _within(prefix, state, machine.next_input)
         return self.link.look(state) if look else state
+
+    def bill(self, cost: Cost, state: State) -> tuple[Cost, State]:
+        """Of what ran near; link and far go on meanwhile."""
+        near, after = self.near.bill(cost, _unprefixed("near_", state))
+        state = {**state, **_prefixed("near_", after)}
+        state = self._idle(state, near.latency_s, self._both[1:])
+        return near, self.link.advance(state, near.latency_s)
+
+    def bill_far(self, cost: Cost, state: State) -> tuple[Cost, State]:
+        """Of what ran far, if that is no real server; link and near go on meanwhile."""
+        cost, after = self._both[1][1].bill(cost, _unprefixed("far_", state))
+        billed = self.billed(cost, state["load"])
+        state = self._idle({**state, **_prefixed("far_", after)}, billed.latency_s, self._both[:1])
+        return billed, self.link.advance(state, billed.latency_s)
+
+    def conditions(self) -> Sequence[Condition]:
+        """Those of near and far machine, in all combinations."""
+        found: list[dict[str, float]] = [{}]
+        for prefix, machine in self._both:
+            own = [{prefix + k: v for k, v in each.items()} for each in machine.conditions()]
+            found = [{**one, **other} for one in found for other in own]
+        return found
+
+    def condition(self, state: State) -> Tensor:
+        """The combination that near and far machine meet."""
+        place = torch.zeros_like(state["away"], dtype=torch.int64)
+        for prefix, machine in self._both:
+            if (count := len(machine.conditions())) > 1:
+                place = place * count + machine.condition(_unprefixed(prefix, state))
+        return place
+
+    @property
+    def bounded_by(self) -> str:
+        """The slowest link that can be met, and how long one waits for it."""
+        return repr((self.link, self.busy, self.timeout_s, self.count_far))
+
+    @property
+    def _both(self) -> Sequence[tuple[str, Machine]]:
+        """Near and far, as far as they are modelled, behind what their states' names begin with."""
+        near: tuple[str, Machine] = ("near_", self.near)
+        return [near, ("far_", self.far)] if isinstance(self.far, Machine) else [near]
+
+    def _home(self, state: State) -> State:
+        """The next input of each stream has come, at home, and nobody has looked at the link."""
+        starts_s = torch.maximum(state["time_s"], state["began_s"] + self.period_s)
+        waited_s = (starts_s - state["time_s"]).squeeze(1)
+        state = self._idle(state, waited_s, self._both)
+        away = torch.zeros_like(state["away"])
+        return {**state, "time_s": starts_s, "began_s": starts_s, "away": away}
+
+    def _idle(
+        self, state: State, seconds: Tensor | float, machines: Sequence[tuple[str, Machine]]
+    ) -> State:
+        """What some machines are like after so many seconds in which they do nothing."""
+        for prefix, machine in machines:
+            own = _unprefixed(prefix, state)
+            if own:
+                each = torch.as_tensor(seconds, dtype=torch.float64).expand_as(state["away"])
+                state = {**state, **_prefixed(prefix, machine.later(own, each))}
+        return state
 
     def _leave(self, job: Job, bits: int, state: State) -> tuple[Job, Cost, State]:
         """Send the features of all lanes that are at home."""
@@ -252,7 +315,8 @@ class Split(Machine):
 
     def _run_near(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
         y, cost, after = self.near.run(job, _unprefixed("near_", state), rng)
-        return y, cost, {**state, **_prefixed("near_", after)}
+        state = {**state, **_prefixed("near_", after)}
+        return y, cost, self._idle(state, cost.latency_s, self._both[1:])
 
     def _run_far(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
         if isinstance(self.far, Remote):
@@ -263,13 +327,19 @@ class Split(Machine):
                 return logits.to(job.x.device), Cost(), state
             return placeholder(job.block, job.x), Cost(), state
         y, cost, after = self.far.run(job, _unprefixed("far_", state), rng)
-        return y, self.billed(cost, state["load"]), {**state, **_prefixed("far_", after)}
+        billed, state = self.billed(cost, state["load"]), {**state, **_prefixed("far_", after)}
+        return y, billed, self._idle(state, billed.latency_s, self._both[:1])
 
     def billed(self, far: Cost, load: Tensor | float) -> Cost:
         """What of the far machine's cost is the device's, or counted with it."""
         latency_s = far.latency_s * (1 + load)
         waiting = Cost(self.link.energy_j(0.0, 0.0, latency_s), latency_s)
         return waiting + Cost(far.energy_j, macs=far.macs) if self.count_far else waiting
+
+
+def _within(prefix: str, state: State, change: Callable[[State], State]) -> State:
+    """A state of which the part of one machine is changed."""
+    return {**state, **_prefixed(prefix, change(_unprefixed(prefix, state)))}
 
 
 def _prefixed(prefix: str, state: State) -> Mapping[str, Tensor]:

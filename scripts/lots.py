@@ -134,10 +134,12 @@ def size(found: Sequence[Lot]) -> tuple[str, float]:
     sizes = [recorder.size(len(lot.numbers)) for lot in found]
     mib = sum(each.bytes for each in sizes) / MIB
     counts = ", ".join(f"{len(lot.numbers)} {lot.split}" for lot in found)
+    several = sizes[0].conditions
+    under = f"under {several} conditions of the machine, " if several > 1 else ""
     return (
-        f"{sum(each.inputs for each in sizes)} inputs ({counts}), {sizes[0].nodes} ways that "
-        f"decisions can go: {mib:.1f} MiB, and {sizes[0].passes:.1f} passes of the full network "
-        "for each input"
+        f"{sum(each.inputs for each in sizes)} inputs ({counts}), {under}{sizes[0].nodes} ways "
+        f"that decisions can go: {mib:.1f} MiB, and {sizes[0].passes:.1f} passes of the full "
+        "network for each input"
     ), mib
 
 

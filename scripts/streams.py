@@ -8,7 +8,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from penstock.agents.arena import Arena, open_arena
-from penstock.agents.contenders import HULL, LABELS, POLICY, REALISABLE, contend
+from penstock.agents.calibration import careful
+from penstock.agents.contenders import (
+    FEW,
+    HULL,
+    LABELS,
+    POINTS,
+    POLICY,
+    REALISABLE,
+    contend,
+)
 from penstock.agents.decider import Streams
 from penstock.agents.pictures import draw_score, draw_stream
 from penstock.agents.policy import Policy
@@ -60,11 +69,18 @@ def learn(experiment: Experiment, folder: Path, seed: int, *, resume: bool) -> N
     shorter = replace(arena, stream=replace(arena.stream, inputs_per_episode=length))
     lanes = shorter.lanes("learn", learned=True, lanes=learner.lanes, seed=seed)
     about = {**experiment.table(), "seed": seed}
-    teacher = Priced(predictor_of(arena, here)) if learner.imitate else None
+    teacher = teacher_of(arena, here) if learner.imitate else None
     policy = train(
         lanes, learner, here.folder, seed=seed, resume=resume, about=about, teacher=teacher
     )
     judge(policy, arena, here, least, most)
+
+
+def teacher_of(arena: Arena, here: Run) -> Priced:
+    """Whom a policy imitates at first."""
+    streams = arena.streams("choose", FEW, here.seed)
+    lanes = arena.lanes("choose", learned=False, lanes=POINTS * FEW)
+    return careful(predictor_of(arena, here), lanes, streams, seed=here.seed)
 
 
 def predictor_of(arena: Arena, here: Run) -> Predictor:

@@ -27,7 +27,9 @@ class Arguments:
     """Learn with both, compare."""
 
     recording: Path
-    """Of cifar10_stream."""
+    """Of the experiment."""
+    experiment: str = "cifar10_stream"
+    """A name, or a file: stream and learner."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of initial weights, exploration and streams."""
     inputs: int = 100
@@ -39,7 +41,7 @@ class Arguments:
 def main() -> None:
     """Learn, compare, write down."""
     arguments = tyro.cli(Arguments)
-    experiment = read_experiment("cifar10_stream")
+    experiment = read_experiment(arguments.experiment)
     experiment = replace(experiment, recording=str(arguments.recording))
     budget = replace(experiment.budget, observed=True)
     assert isinstance(budget, Budget)

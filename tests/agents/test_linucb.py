@@ -1,6 +1,7 @@
 """muLinUCB on a toy whose bandwidth falls to a fifth, and on recordings."""
 
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from penstock.agents.decider import run_streams
 from penstock.agents.linucb import Bandit, MuLinUcb
 from penstock.agents.neurosurgeon import mean_worth
-from penstock.envs import Lanes, Recording, Stream
+from penstock.envs import Arrivals, Battery, Budget, Lanes, Recording, Stream, Switching
 from penstock.hardware import Link, Split, Switched, Synthetic
 
 LANES, INPUTS, FALLS = 8, 1000, 500
@@ -76,6 +77,33 @@ def test_a_linear_cost_is_learned() -> None:
     assert bool((fresh[0] < 0).all()) and torch.equal(fresh[1:], low[1:])
 
 
+def test_an_optimist_by_hand() -> None:
+    # T = 200, C_x = 1, d = 1: alpha = (1 + 0.05 sqrt(log(201 / 0.1))) / 0.2 = 5.6895. A is a number
+    # a of 1 to 8 at first and a + 1 once x = 1 cost 3, so that theta = 3 / (a + 1).
+    bandit, row = Bandit(1, 1, reach=1.0), torch.arange(1)
+    x = torch.ones(1, 1, 1, dtype=torch.float64)
+    alpha = (1 + 0.05 * log(201 / 0.1) ** 0.5) / 0.2
+    assert alpha == pytest.approx(5.6895, abs=1e-4)
+    first = float(bandit.optimistic(row, x))
+    a = alpha**2 * 0.8 / first**2
+    assert first < 0 and a == pytest.approx(round(a)) and 1 <= round(a) <= 8
+    bandit.learn(row, x[:, 0], torch.tensor([3.0], dtype=torch.float64))
+    after = 3 / (a + 1) - alpha * (0.8 / (a + 1)) ** 0.5
+    assert float(bandit.optimistic(row, x)) == pytest.approx(after)
+
+
+def test_what_fades_fades_to_the_first_belief() -> None:
+    # With a discount of 1/2 the trace of x x^T after one more lesson with x = 0 is half, b too.
+    bandit, row = Bandit(1, 1, reach=1.0, discount=0.5), torch.arange(1)
+    x = torch.ones(1, 1, 1, dtype=torch.float64)
+    alpha = (1 + 0.05 * log(201 / 0.1) ** 0.5) / 0.2
+    a = alpha**2 * 0.8 / float(bandit.optimistic(row, x)) ** 2
+    bandit.learn(row, x[:, 0], torch.tensor([3.0], dtype=torch.float64))
+    bandit.learn(row, 0 * x[:, 0], torch.tensor([0.0], dtype=torch.float64))
+    after = 1.5 / (a + 0.5) - alpha * (0.8 / (a + 0.5)) ** 0.5
+    assert float(bandit.optimistic(row, x)) == pytest.approx(after)
+
+
 def test_forced_samples_by_hand() -> None:
     # 200^(1/4) = 3.76: every fourth input of the first epoch; 400^(1/4) = 4.47: every fifth then.
     bandit, rows, forced = Bandit(1, 1, reach=1.0), torch.arange(1), []
@@ -131,6 +159,27 @@ def test_a_drop_in_the_middle_of_streams_is_noticed(split: dict[str, Recording])
         for plain in (True, False)
     }
     assert late[False] < 0.8 * late[True]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_no_rule_of_a_stream_stands_in_its_way(split: dict[str, Recording], plain: bool) -> None:
+    recording = split["test"]
+    stream = Stream(
+        inputs_per_episode=30,
+        resource="latency_s",
+        budgets=(
+            Budget("latency_s", 1.5, relative=True, most=3.0),
+            Budget("energy_j", 2e4, relative=True, kind="hard", per="stream"),
+        ),
+        arrivals=Arrivals(period_s=0.05, burst=4, jitter=1, deadline_s=0.1, capacity=3),
+        battery=Battery(2e4, start=(0.0, 1.0), harvest_w=1.0),
+        switching=(Switching("offload", 0.02, 0.1),),
+    )
+    lanes = Lanes(recording, stream, lanes=16, controller=None)
+    rule = MuLinUcb(mean_worth(recording, "right"), plain=plain)
+    found = run_streams(rule, lanes, draw(recording, 24, 30))
+    assert not found.over.any() and bool((found.exit_each >= 0).any())
+    assert bool((found.missed > 0).any())  # some were dropped or late
 
 
 def test_where_nothing_can_leave_it_takes_the_best_plan(local: dict[str, Recording]) -> None:

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from penstock.agents.decider import run_streams
 from penstock.agents.oracles import Table, outcome_table
-from penstock.agents.predictor import Predictor
+from penstock.agents.predictor import Predictor, below
 from penstock.agents.standing import Conditions
 from penstock.agents.token_bucket import DEPTH, GRID, TokenBucket, best_bucket, thresholds
 from penstock.backbones import InputError
-from penstock.envs import Budget, Lanes, Recording, Stream
+from penstock.envs import Arrivals, Battery, Budget, Lanes, Recording, Stream, Switching
 
 
 def column(tokens: float) -> int:
@@ -39,6 +39,16 @@ def test_rare_prizes_are_waited_for() -> None:
     bounds = thresholds(gains, torch.tensor([0.1]))[0]
     assert 0.01 < float(bounds[column(1.0)]) < 1 and float(bounds[column(5.0)]) > 0.01
     assert float(bounds[column(DEPTH)]) < 0.5
+
+
+def test_a_single_token_is_kept_as_long_as_it_should_be() -> None:
+    # Nothing is refilled, and one gain in ten is 1, the others 0. With V(0) = 0 and the discount g,
+    # V(1) = 0.1 * 1 + 0.9 * g * V(1), so V(1) = 0.1 / (1 - 0.9 g) and theta(1) = g V(1) = 0.9990.
+    gains = torch.tensor([1.0] + [0.0] * 9)
+    bounds = thresholds(gains, torch.tensor([0.0]))[0]
+    expected = 0.9999 * 0.1 / (1 - 0.9 * 0.9999)
+    assert expected == pytest.approx(0.9990, abs=1e-4)
+    assert float(bounds[column(1.0)]) == pytest.approx(expected, abs=1e-5)
 
 
 def simulated(bound: Tensor, gains: Tensor, rate: float) -> float:
@@ -75,6 +85,58 @@ def engine(recording: Recording, *budgets: Budget, n: int = 16, length: int = 10
 def root(lanes: Lanes, recording: Recording) -> Table:
     now = Conditions(*torch.ones(3, recording.inputs, dtype=torch.float64))
     return outcome_table(lanes, torch.arange(recording.inputs), now)
+
+
+def indifferent(recording: Recording) -> Predictor:
+    """Predicts the same of all answers."""
+    model = Predictor(below(recording), recording.seen.shape[2], 4).requires_grad_(False)
+    for weight in model.parameters():
+        weight.fill_(0)
+    return model.eval()
+
+
+def test_tokens_are_counted_by_hand(local: dict[str, Recording]) -> None:
+    # A limit half way between both plans is half a token an input. Left before each input: 0.5, 1,
+    # 0.5, 1, ..: every second one is paid for, where all gains are 0 and a token is worth nothing.
+    recording, lanes = local["test"], engine(local["test"], AVERAGE, length=8)
+    cost, _ = root(lanes, recording).means("energy_j")
+    cheap, dear = int(cost.argmin()), int(cost.masked_fill(cost.isinf(), 0).argmax())
+    prices = float(cost[cheap]), float(cost[dear])
+    rule = TokenBucket(cheap, dear, indifferent(recording), torch.zeros(10), prices)
+    limits = torch.full((3,), (prices[0] + prices[1]) / 2, dtype=torch.float64)
+    streams = torch.arange(24).view(3, 8)
+    found = run_streams(rule, lanes, streams, limits=limits)
+    expected = torch.tensor([prices[0], prices[1]] * 4).double().expand(3, -1)
+    torch.testing.assert_close(found.cost_each, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("sending", [True, False])
+def test_no_rule_of_a_stream_stands_in_its_way(
+    local: dict[str, Recording], split: dict[str, Recording], predictor: Predictor, sending: bool
+) -> None:
+    recording = split["test"] if sending else local["test"]
+    model = indifferent(recording) if sending else predictor
+    stream = Stream(
+        inputs_per_episode=30,
+        budgets=(
+            Budget("energy_j", 0.6, relative=True, most=1.5),
+            Budget("latency_s", 40.0, relative=True, kind="hard", per="stream"),
+        ),
+        arrivals=Arrivals(period_s=0.004, burst=4, jitter=1, deadline_s=0.02, capacity=3),
+        battery=Battery(60, start=(0.0, 1.0), harvest_w=1.0),
+        switching=() if sending else (Switching("width", 0.02, 0.1),),
+    )
+    lanes = Lanes(recording, stream, lanes=16, controller=None)
+    now = Conditions(*torch.ones(3, recording.inputs, dtype=torch.float64))
+    table = outcome_table(lanes, torch.arange(recording.inputs), now)
+    budget = 0.6 * float(lanes.full.energy_j)
+    rule = best_bucket(lanes, model, table, torch.arange(recording.inputs), budget)
+    rng = torch.Generator().manual_seed(0)
+    streams = torch.randint(recording.inputs, (24, 30), generator=rng)
+    found = run_streams(rule, lanes, streams)
+    assert not found.over.any() and bool((found.exit_each >= 0).any())
+    assert bool((found.missed > 0).any())  # some were dropped or late
+    assert bool((found.cost_each[found.exit_each < 0] == 0).all())
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])

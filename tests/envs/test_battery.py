@@ -54,6 +54,14 @@ def test_a_day_brings_what_is_said() -> None:
     assert steady.harvest_share(half, half).item() == 1.0
 
 
+def test_a_clock_tells_dawn_from_dusk() -> None:
+    day = Battery(sun_s=60.0)
+    quarters = torch.tensor([0.0, 15.0, 30.0, 45.0]).double()
+    sine, cosine = day.clock(quarters, 0 * quarters)
+    assert sine.tolist() == pytest.approx([0, 1, 0, -1], abs=1e-9)
+    assert cosine.tolist() == pytest.approx([1, 0, -1, 0], abs=1e-9)
+
+
 def test_a_start_is_drawn_between_two_shares() -> None:
     share, phase = Battery(start=(0.2, 0.6)).draw(2000, torch.Generator().manual_seed(0))
     assert 0.2 <= share.min() < 0.21 and 0.59 < share.max() <= 0.6

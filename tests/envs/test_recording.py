@@ -1,6 +1,6 @@
 """What is recorded of a network, replayed, kept in files and told beforehand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -34,6 +34,7 @@ from penstock.hardware import (
     RESOURCES,
     Cost,
     Digital,
+    Heated,
     Job,
     Link,
     Machine,
@@ -42,6 +43,8 @@ from penstock.hardware import (
     State,
     Synthetic,
 )
+from penstock.hardware.judging import spent
+from penstock.hardware.machine import Condition
 
 CHOICES: Mapping[str, Any] = {"width": (0.5, 1.0), "bits": (32,)}
 RULES = Stream(stages=(0, 2, 4), choices=CHOICES)
@@ -88,6 +91,49 @@ class Ageing(Machine):
 
     def later(self, state: State, seconds: Tensor) -> State:
         return {"age": state["age"] + (not self.by_job) * seconds}
+
+
+@final
+@dataclass(frozen=True)
+class Fading(Machine):
+    """Activations fade as seconds pass, in three steps; brighter ones take more energy."""
+
+    inner: Machine
+    ages_s: tuple[float, ...] = (0.0, 40.0, 80.0)
+
+    def reset(self, n: int, rng: torch.Generator) -> State:
+        age_s = 90 * torch.rand(n, generator=rng, dtype=torch.float64)
+        return {"age_s": age_s, "met": self._nearest(age_s)}
+
+    def run(self, job: Job, state: State, rng: torch.Generator) -> tuple[Tensor, Cost, State]:
+        if job.block.name == "stem":
+            state = self.next_input(state)
+        y, cost, _ = self.inner.run(job, {}, rng)
+        left = 1 - 0.3 * state["met"].float()
+        cost = replace(cost, energy_j=cost.energy_j * left.squeeze(1).double())
+        return y * left.view(-1, *[1] * (y.dim() - 1)), *self.bill(cost, state)
+
+    def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
+        return self.inner.price(block, setting, shape)
+
+    def later(self, state: State, seconds: Tensor) -> State:
+        return {**state, "age_s": state["age_s"] + seconds}
+
+    def next_input(self, state: State) -> State:
+        return {**state, "met": self._nearest(state["age_s"])}
+
+    def bill(self, cost: Cost, state: State) -> tuple[Cost, State]:
+        return cost, {**state, "age_s": state["age_s"] + cost.latency_s}
+
+    def conditions(self) -> Sequence[Condition]:
+        return [{"age_s": age_s} for age_s in self.ages_s]
+
+    def condition(self, state: State) -> Tensor:
+        return state["met"].squeeze(1)
+
+    def _nearest(self, age_s: Tensor) -> Tensor:
+        gaps = (age_s.unsqueeze(1) - torch.tensor(self.ages_s, dtype=torch.float64)).abs()
+        return gaps.argmin(dim=1, keepdim=True)
 
 
 @final
@@ -161,11 +207,16 @@ def check_alike(one: Outcomes, two: Outcomes) -> None:
 
 
 def play_both(
-    sources: tuple[Source, Source], stream: Stream, seed: int, steps: int, atol: float = 1e-3
+    sources: tuple[Source, Source],
+    stream: Stream,
+    seed: int,
+    steps: int,
+    atol: float = 1e-3,
+    controller: tuple[int, ...] | None = (8,),
 ) -> Outcomes:
     """Play the same on both, hold each step of one against the other, and say what became."""
     n, rng = 5, torch.Generator().manual_seed(seed)
-    one, two = (Lanes(each, stream, lanes=n, controller=(8,), seed=seed) for each in sources)
+    one, two = (Lanes(each, stream, lanes=n, controller=controller, seed=seed) for each in sources)
     assert one.layout.columns == two.layout.columns
     found: list[Outcomes] = []
     fresh = torch.arange(n)
@@ -316,6 +367,148 @@ def test_a_state_that_goes_on_with_time_is_met_in_a_replay(
     arrivals = Arrivals(period_s=40.0, jitter=1.0, deadline_s=90.0)
     stream = Stream(3, stages=(0, 2), choices=FEW.choices, arrivals=arrivals)
     play_both((live, record_outcomes(live, stream)), stream, seed=3, steps=40, atol=1e-2)
+
+
+# Drift --------------------------------------------------------------------------------------------
+
+
+def heated(machine: Machine, backbone: Backbone) -> Heated:
+    """Throttled after some ten inputs of this network, some streams from their start."""
+    full = spent(backbone, machine)
+    power_w = float(full.energy_j) / float(full.latency_s)
+    return Heated(
+        machine,
+        resistance_k_per_w=80 / power_w,
+        capacity_j_per_k=10 * float(full.energy_j) / 80,
+        throttle_c=65.0,
+        band_c=20.0,
+        slowest=3.0,
+        idle_w=power_w / 20,
+        start=(0.0, 1.6),
+    )
+
+
+def beside(near: Machine, far: Machine) -> Split:
+    traces = Synthetic(median_bps=3e3, spread=1.0, traces=8, length_s=60, rtt_s=0.5)
+    link = Link(traces, rtt_s=0.1, radio=Radio(2.0, 500.0), idle_w=100.0, floor_bps=100.0)
+    return Split(near, far, link, bits=(32,), busy=(0.0, 0.8), timeout_s=4.0, period_s=5.0)
+
+
+DRIFTS: Mapping[str, Callable[[Machine, Backbone], Machine]] = {
+    "heat": heated,
+    "fading": lambda machine, backbone: Fading(machine),
+    "heat and fading": lambda machine, backbone: heated(Fading(machine), backbone),
+    "near heat": lambda machine, backbone: beside(heated(machine, backbone), machine),
+    "near heat, far fading": lambda machine, backbone: beside(
+        heated(machine, backbone), Fading(machine)
+    ),
+}
+
+
+@pytest.mark.parametrize("controller", [None, (8,)])
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_machine_that_drifts_is_met_in_a_replay(
+    backbone: Backbone, digital: Digital, images: Images, name: str, controller: Any
+) -> None:
+    live = Live(backbone, DRIFTS[name](digital, backbone), images)
+    stream = Stream(
+        8,
+        stages=(0, 3),
+        choices={"bits": (32,), "width": (0.5, 1.0)},
+        arrivals=Arrivals(period_s=60.0, jitter=1.0, deadline_s=300.0),
+    )
+    recorded = record_outcomes(live, stream, batch=7)
+    several = 3 if "fading" in name else 1
+    assert len(recorded.conditions) == several and len(recorded.seen) == several * 20
+    assert recorded.here.dim() == (3 if "fading" in name else 2)
+    outcomes = play_both((live, recorded), stream, seed=7, steps=60, controller=controller)
+    assert len(outcomes.lanes) > 40
+
+
+def test_heat_costs_and_is_seen(backbone: Backbone, digital: Digital, images: Images) -> None:
+    """Always at full: it is as hot as it gets, each input slower than a cold one."""
+    machine = replace(heated(digital, backbone), start=(0.0, 0.0))
+    stream = Stream(60, stages=(0,), choices={"bits": (32,), "width": (1.0,), "run": (1,)})
+    lanes = Lanes(
+        record_outcomes(Live(backbone, machine, images), stream), stream, lanes=1, controller=None
+    )
+    lanes.start(torch.arange(1))
+    took, warmth = [], []
+    while lanes.active.any():
+        warmth.append(float(lanes.observation[0, lanes.layout.where("machine_warmth")]))
+        took += lanes.step(torch.tensor([[1]])).outcomes.cost[:, 1].tolist()
+    # The full network is priced at the lowest clock, of which a cold one takes a third.
+    assert took[0] == pytest.approx(float(lanes.full.latency_s) / 3)
+    assert warmth[0] == 0 and 1.05 < warmth[-1] < 1.5
+    slowest = 1 + 2 * (warmth[-1] - 1) * 40 / 20
+    assert took[-1] == pytest.approx(took[0] * slowest, rel=1e-4)
+    assert sorted(took) == pytest.approx(took, rel=1e-3)
+
+
+def test_a_hard_budget_holds_at_the_lowest_clock(
+    backbone: Backbone, digital: Digital, images: Images
+) -> None:
+    hot = replace(heated(digital, backbone), start=(1.5, 1.6))
+    recorded = record_outcomes(Live(backbone, hot, images), FEW)
+    tight = Budget("latency_s", 0.6, relative=True, kind="hard")
+    rules = replace(FEW, inputs_per_episode=3, budgets=(tight,))
+    outcomes = play_both((Live(backbone, hot, images), recorded), rules, 8, steps=40, atol=1e-2)
+    assert len(outcomes.lanes) and not outcomes.over.any()
+    faster = replace(recorded, runs_on=replace(hot, slowest=2.0))
+    with pytest.raises(InputError, match=r"slowest link and clock .* got others"):
+        faster.outline(rules)
+    faster.outline(FEW)  # an average budget rests on nothing
+
+
+def test_conditions_are_rows(backbone: Backbone, digital: Digital, images: Images) -> None:
+    live = Live(backbone, Fading(digital), images)
+    stream = replace(FEW, choices={"bits": (32,), "width": (1.0,)})
+    recorded = record_outcomes(live, stream)
+    assert recorded.inputs == 20 and recorded.seen.shape[:2] == (60, len(recorded.tree))
+    assert recorded.rows(torch.tensor([4, 1])).tolist() == [4, 1, 24, 21, 44, 41]
+    # Fresh inputs are those of the machine that never fades.
+    plain = record_outcomes(replace(live, runs_on=digital), stream)
+    torch.testing.assert_close(recorded.seen[:20], plain.seen, atol=1e-5, rtol=1e-5)
+    assert (recorded.seen[20:40] != recorded.seen[:20]).any()
+    some = recorded.take(torch.tensor([4, 1]))
+    assert torch.equal(some.seen, recorded.seen[[4, 1, 24, 21, 44, 41]])
+    assert torch.equal(some.here, recorded.here[[4, 1, 24, 21, 44, 41]])
+    assert some.labels.tolist() == images.labels[[4, 1]].tolist()
+    mask = torch.zeros(20, dtype=torch.bool)
+    mask[[1, 4]] = True
+    assert torch.equal(recorded.take(mask).said, recorded.said[[1, 4, 21, 24, 41, 44]])
+    worth = recorded.full_worth("likelihood")
+    whole = recorded.rows(torch.tensor([3]))
+    node = recorded.tree.children[recorded.tree.children[0, -1], -1]
+    assert worth.shape == (20,) and worth[3] == recorded.said[whole][:, node, 1].mean()
+
+
+def test_conditions_are_kept_in_files_and_told_beforehand(
+    backbone: Backbone, digital: Digital, images: Images, tmp_path: Path
+) -> None:
+    live = Live(backbone, Fading(digital), images)
+    recorded = record_outcomes(live, FEW)
+    write_recording(recorded, tmp_path / "r")
+    same_recording(recorded, read_recording(tmp_path / "r", live.machine))
+    size = Recorder(live, FEW).size(20)
+    alone = Recorder(replace(live, runs_on=Sparing(digital)), FEW).size(20)
+    assert size.conditions == 3 and size.passes == pytest.approx(3 * alone.passes)
+    assert size.bytes == pytest.approx((tmp_path / "r").stat().st_size, rel=0.01)
+    with pytest.raises(InputError, match=r"age_s = 0 or .* or age_s = 80, got .* age_s = 50") as e:
+        read_recording(tmp_path / "r", Fading(digital, ages_s=(0.0, 50.0)))
+    assert one_sentence(e.value)
+
+
+def test_what_drifts_within_what_does_not_is_refused(
+    backbone: Backbone, digital: Digital, images: Images
+) -> None:
+    machine = Sparing(heated(digital, backbone))
+    Lanes(Live(backbone, machine, images), FEW, lanes=1)  # the network itself may be run
+    with pytest.raises(InputError, match=r"got Heated inside of Sparing; put Heated around it"):
+        Recorder(Live(backbone, machine, images), FEW)
+
+
+# Parts of a recording -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_presets_are_those_that_are_promised() -> None:
     assert set(preset_names()) == {
         *("edge", "microcontroller", "phone", "server"),
         *("analog", "analog_dram", "crossbar_pcm", "crossbar_reram", "crossbar_state_independent"),
-        *("dram", "sparse_core", "split_3g", "split_wifi"),
+        *("crossbar_pcm_ageing", "dram", "phone_hot", "sparse_core", "split_3g", "split_wifi"),
     }
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from penstock.backbones import Block, InputError, Knob, Setting, resnet
 from penstock.hardware import Cost, Digital, Job, Machine, State, build_machine, check_machine
 from penstock.hardware.check import rules
+from penstock.hardware.machine import Condition
 
 DIGITAL = Digital(
     mac_j={4: 1e-12, 8: 2e-12, 32: 3e-11},
@@ -51,6 +52,10 @@ def same_price(price: Cost, setting: Setting) -> Cost:
     return price
 
 
+def same_bill(cost: Cost, state: State) -> tuple[Cost, State]:
+    return cost, state
+
+
 def no_state(n: int) -> dict[str, Any]:
     return {}
 
@@ -64,6 +69,8 @@ class Altered(Machine):
     price_to: Callable[[Cost, Setting], Cost] = same_price
     state: Callable[[int], dict[str, Any]] = no_state
     own_knobs: tuple[Knob, ...] = ()
+    bill_to: Callable[[Cost, State], tuple[Cost, State]] = same_bill
+    under: Sequence[Condition] = ({},)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -78,6 +85,12 @@ class Altered(Machine):
 
     def price(self, block: Block, setting: Setting, shape: tuple[int, ...]) -> Cost:
         return self.price_to(DIGITAL.price(block, setting, shape), setting)
+
+    def bill(self, cost: Cost, state: State) -> tuple[Cost, State]:
+        return self.bill_to(cost, state)
+
+    def conditions(self) -> Sequence[Condition]:
+        return self.under
 
 
 def fail(y: Tensor, cost: Cost, state: State) -> tuple[Any, Any, Any]:
@@ -250,6 +263,24 @@ BROKEN: dict[str, tuple[Machine, str, str]] = {
         ),
         "as if it came alone",
         "Stem under {} with 4 lanes: expected the energy_j of lane 0 alone, got another",
+    ),
+    "charges for the bill": (
+        Altered(bill_to=lambda cost, state: (replace(cost, macs=cost.macs + 10.0), state)),
+        "billed as the whole is",
+        "bill: expected macs of [10.0, 1000010.0, 2000010.",
+    ),
+    "grows old for nothing": (
+        Altered(
+            state=lambda n: {"age": torch.ones(n)},
+            bill_to=lambda cost, state: (cost, {"age": torch.full_like(state["age"], 2.0)}),
+        ),
+        "stay as they are",
+        "bill: expected age of [1.0], got [2.0]",
+    ),
+    "does not know its conditions": (
+        Altered(state=lambda n: {"age": torch.ones(n)}, under=({"age": 0.0}, {"age": 9.0})),
+        "meets that one",
+        "under {'age': 9.0}: expected condition 1, got [0, 0, 0, 0]",
     ),
     "cannot be pickled": (
         Altered(run_to=lambda y, cost, state: (y, cost, state)),

@@ -20,6 +20,7 @@ from penstock.hardware import (
     BitErrors,
     Crossbar,
     Dram,
+    Heated,
     Machine,
     Measured,
     Sparse,
@@ -34,6 +35,7 @@ WRAPPERS: dict[str, Callable[[Machine], Machine]] = {
     "analog": lambda inner: Analog(inner, snr_db=(10, 30)),
     "crossbar": lambda inner: Crossbar(inner, adc_bits=(6, 8)),
     "dram": lambda inner: replace(_preset(Dram, "dram"), inner=inner),
+    "heated": lambda inner: replace(_preset(Heated, "phone_hot"), inner=inner),
     "sparse": lambda inner: replace(_preset(Sparse, "sparse_core"), inner=inner),
     "split": lambda inner: replace(_preset(Split, "split_wifi"), near=inner, bits=(8,)),
 }

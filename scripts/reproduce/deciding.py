@@ -1,0 +1,65 @@
+"""What a decision takes beside the full network: look, choose and group, measured in one run.
+
+python scripts/reproduce/deciding.py
+
+A deployed network decides before each of its blocks and always goes on at full; what is not spent
+in blocks is deciding. Policies of streams decide at `--stages` of them. Run it while nothing else
+runs.
+"""
+
+import sys
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from penstock.backbones import shipped
+from penstock.backbones.prepared import prepare
+from penstock.scripts.bench import cpu
+from penstock.scripts.decisions import decisions
+from penstock.scripts.guard import guarded
+from penstock.scripts.results import Claim, write_claims
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure."""
+
+    backbone: str = "cifar10"
+    """That ships."""
+    batch: int = 256
+    """Images at once."""
+    hidden: tuple[int, ...] = (32, 32)
+    """Hidden layers of the policy."""
+    stages: int = 3
+    """Decisions for an image."""
+    rounds: int = 15
+    """Of which the median is kept."""
+
+
+def main() -> None:
+    """Measure, write down."""
+    arguments = tyro.cli(Arguments)
+    rng = torch.Generator().manual_seed(0)
+    backbone = shipped(arguments.backbone)
+    deciding = decisions(backbone, prepare, arguments.hidden, rng)
+    images = torch.rand(arguments.batch, *backbone.shape, generator=rng)
+    images = images.contiguous(memory_format=torch.channels_last)
+    deciding.seconds(images)
+    shares = []
+    for _ in tqdm(range(arguments.rounds), desc="decide", unit="round"):
+        one_s = deciding.seconds(images)
+        shares.append(arguments.stages * one_s / sum(deciding.blocks_s))
+    where = f"{cpu()}, {torch.get_num_threads()} threads"
+    text = (
+        f"seconds of {arguments.stages} decisions over the full network's, % for an input of a "
+        f"batch of {arguments.batch}, {arguments.backbone}"
+    )
+    claim = Claim(text, 100 * median(shares), 1.0, "<=", "full network, prepared", [0], where)
+    write_claims("deciding", [claim])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

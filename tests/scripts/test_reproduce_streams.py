@@ -1,0 +1,130 @@
+"""The scripts behind the figures of streams: each starts, and writes its record."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from penstock.scripts.main import run
+from penstock.scripts.reproduce.scarce import best, gap
+from penstock.scripts.reproduce.switch import aligned
+
+SMALL = """
+machine = "split_3g"
+learn_on = "validation"
+streams = 3
+
+[data]
+name = "digits"
+validation_share = 0.2
+
+[backbone]
+weights = "digits"
+
+[stream]
+inputs_per_episode = 12
+resource = "latency_s"
+price = [0.02, 4.0]
+stages = [0, 4]
+choices = { bits = [8], run = [1], width = [0.5, 1.0], offload = [8, 0] }
+
+[learner]
+inputs = 4
+steps = 4096
+imitate = 2048
+lanes = 64
+horizon = 16
+batch_size = 256
+epochs = 1
+hidden = [8]
+
+[budget]
+resource = "latency_s"
+limit = 2.0
+most = 4.0
+relative = true
+"""
+
+Script = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an experiment, its recording and a run."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    (folder / "small.toml").write_text(SMALL)
+    small, recording = str(folder / "small.toml"), str(folder / "recording")
+    assert run("record", small, "--out", recording) == 0
+    assert run("train", small, "--recording", recording, "--out", str(folder / "run")) == 0
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
+    """Runs a script in an empty folder; gives the claims that it left there."""
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def called(name: str, *options: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
+        import_module(f"penstock.scripts.reproduce.{name}").main()
+        claims: list[dict[str, Any]] = json.loads(Path(f"docs/results/{name}.json").read_text())
+        assert Path(f"docs/results/{name}.md").read_text().count("|") > 10
+        return claims
+
+    return called
+
+
+def test_claims_of_finished_runs(finished: Path, script: Script) -> None:
+    here = str(finished / "run")
+    assert len(script("streams", here)) == 4
+    (best_rival, bandit) = script("scarce", here)
+    assert best_rival["figure"] <= bandit["figure"]
+    (policy, plain) = script("switch", here, "--streams", "4")
+    assert policy["control"] == plain["control"] and np.isfinite(policy["figure"])
+
+
+def test_one_policy_beside_separate_ones(finished: Path, script: Script) -> None:
+    mean, worst = script("separate", str(finished / "run"), "--streams", "3")
+    assert worst["figure"] <= mean["figure"] and mean["interval"][0] <= mean["figure"]
+
+
+def test_prices_by_two_laws(finished: Path, script: Script) -> None:
+    small = (
+        "--recording",
+        str(finished / "recording"),
+        "--experiment",
+        str(finished / "small.toml"),
+    )
+    (claim,) = script("pid", *small, "--seeds", "0", "--inputs", "4", "--steps", "4096")
+    assert claim["figure"] > 0
+
+
+def test_rivals_are_counted_at_their_best_budget_by_hand() -> None:
+    score = {
+        "inside": [False, True, True, False],
+        "rows": [
+            {"name": "policy", "utility": [0.1, 0.6, 0.5, 0.9], "missed": [0, 0, 0.2, 0],
+             "each": [[0.1, 0.1], [0.6, 0.6], [0.4, 0.6], [0.9, 0.9]]},
+            {"name": "random", "utility": [0.2, 0.3, 0.1, 0.1], "missed": [0, 0.1, 0, 0],
+             "each": [[0.2, 0.2], [0.3, 0.3], [0.1, 0.1], [0.1, 0.1]]},
+        ],
+    }  # fmt: skip
+    assert best(score, "policy")["missed"] == 0.2  # at the widest budget that was learned for
+    assert best(score, "random")["missed"] == 0.1
+    assert gap(score, "random").tolist() == pytest.approx([0.1, 0.3])
+
+
+def test_streams_are_aligned_where_they_were_switched() -> None:
+    value = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+    after = torch.tensor([[False, True, True], [True, True, True], [False, False, False]])
+    found = aligned(value, after)
+    nan = float("nan")
+    expected = torch.tensor([[2.0, 3.0, nan], [4.0, 5.0, 6.0], [nan, nan, nan]])
+    torch.testing.assert_close(found, expected, equal_nan=True)
