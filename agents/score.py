@@ -242,4 +242,4 @@ def summed_up(
 
 def cheapest_way(lanes: Lanes) -> float:
     """What the cheapest way to an answer takes, in the unit of the priced resource."""
-    return float(Cost(*lanes.prices.cheapest.tolist()).each()[lanes.stream.resource])
+    return float(Cost(*lanes.prices.steady.tolist()).each()[lanes.stream.resource])

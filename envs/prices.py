@@ -81,9 +81,8 @@ class Prices:
         grid = (cost * stays.unsqueeze(2)).view(grid.shape)
         for axis, (order, rank) in enumerate(zip(orders, ranks, strict=True), start=1):
             grid = grid.index_select(axis, order).cummax(dim=axis).values.index_select(axis, rank)
-        self.corner = grid.reshape(cost.shape) + self.decision
-        if switching is not None:
-            self.corner = self.corner + switching.unsqueeze(1)
+        steady = grid.reshape(cost.shape) + self.decision
+        self.corner = steady if switching is None else steady + switching.unsqueeze(1)
         """[S, M, R]: the most that any choice at or below combination m costs in stage s."""
         self.masks = masks
         """[S, M, T - 2]: the choices at or below combination m; a knob without effect: full."""
@@ -93,12 +92,10 @@ class Prices:
         """[S]: whether there is a head behind stage s."""
         self.last = table.last
         """[S]: the last block of stage s."""
-        self.rest = torch.zeros(stages + 1, len(RESOURCES), dtype=torch.float64)
+        self.rest = self._cheapest_rest(table, self.corner)
         """[S + 1, R]: enough to reach an answer from before stage s, always taking the cheapest."""
-        for s in reversed(range(stages)):
-            can_exit = s > 0 and bool(self.exits[s - 1])
-            cheapest = self.corner[s, self._fallback[s]] + self.rest[s + 1]
-            self.rest[s] = self.decision if can_exit else cheapest
+        self.steady = table.stem + self._cheapest_rest(table, steady)[0]
+        """[R]: enough for one input from stem to answer, if no knob has to be turned for it."""
         behind = torch.cat([torch.zeros(1, dtype=torch.bool), self.exits[:-1]]).unsqueeze(1)
         self.answered = behind.squeeze(1)
         """[S]: whether a head was just run before stage s."""
@@ -107,6 +104,15 @@ class Prices:
         full = self.stem + cost[:, -1].sum(dim=0)
         self.full = Cost(*full.tolist())
         """The full network at the dearest choices offered, the policy's own cost not included."""
+
+    def _cheapest_rest(self, table: PriceTable, cost: Tensor) -> Tensor:
+        """What the cheapest ways take if combinations cost so much in each stage, [S, M, R]."""
+        stages = len(cost)
+        rest = torch.zeros(stages + 1, len(RESOURCES), dtype=torch.float64)
+        for s in reversed(range(stages)):
+            can_exit = s > 0 and bool(table.exits[s - 1])
+            rest[s] = self.decision if can_exit else cost[s, self._fallback[s]] + rest[s + 1]
+        return rest
 
     @property
     def stages(self) -> int:
@@ -121,6 +127,8 @@ class Prices:
     def limit(self, budget: Budget, inputs: int) -> float:
         """A budget in the unit of its resource.
 
+        One on the mean of a stream need not pay for turning a knob with each input.
+
         Args:
             budget: of any kind.
             inputs: in a stream.
@@ -130,7 +138,8 @@ class Prices:
         """
         limit = budget.absolute(self.full)
         answers = inputs if budget.per == "stream" else 1
-        cheapest = answers * float(self.cheapest[RESOURCES.index(budget.resource)])
+        least = self.steady if budget.kind == "average" else self.cheapest
+        cheapest = answers * float(least[RESOURCES.index(budget.resource)])
         if limit * (1 + SLACK) < cheapest:
             raise InputError(
                 f"the budget of {limit:.6g} {budget.resource} per {budget.per} is below the "

@@ -26,6 +26,7 @@ from penstock.agents.linucb import MuLinUcb
 from penstock.agents.neurosurgeon import Neurosurgeon, mean_worth
 from penstock.agents.primal_dual import Priced
 from penstock.agents.sb3 import load_policy
+from penstock.backbones import InputError
 from penstock.envs import Recording
 from penstock.hardware import Split, Switched
 from penstock.hardware.link import Link
@@ -34,8 +35,8 @@ from penstock.scripts.results import FOLDER, Claim, write_claims
 from penstock.scripts.run import open_run
 from penstock.scripts.streams import arena_of, predictor_of
 
-WITHIN = 50
-"""Inputs in which one should be used to it."""
+SMOOTH = 10
+"""Inputs over which values are averaged."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Arguments:
     """On which everyone is judged, all on the same."""
     share: float = 0.2
     """Of the bandwidth that is left."""
+    within: int = 50
+    """Inputs in which one should be used to it."""
 
 
 def main() -> None:
@@ -66,13 +69,13 @@ def main() -> None:
         arena = arena_of(run.experiment)
         predictor = predictor_of(arena, run)
         lanes = arena.lanes("choose", learned=True, lanes=1)
-        mean = mean_worth(arena.learn, arena.stream.worth)
+        blind = mean_worth(arena.learn, arena.stream.worth)
         deciders: dict[str, Decider] = {
             POLICY: Learned(load_policy(lanes, run.experiment.learner, run.folder)),
             PLANS: Priced(predictor),
-            BLIND: Neurosurgeon(mean),
-            PLAIN_UCB: MuLinUcb(mean, plain=True),
-            UCB: MuLinUcb(mean),
+            BLIND: Neurosurgeon(blind),
+            PLAIN_UCB: MuLinUcb(blind, plain=True),
+            UCB: MuLinUcb(blind),
         }
         # In the middle of a stream of whoever spends the most.
         probe = values(arena, {PLANS: deciders[PLANS]}, arguments, run.seed)[PLANS]
@@ -83,17 +86,22 @@ def main() -> None:
         for name, (value, seconds) in values(switched, deciders, arguments, run.seed).items():
             began_s = seconds.cumsum(dim=1) - seconds
             after = aligned(value, began_s >= at_s)  # [k, inputs after the switch]
-            mean_after = np.nanmean(after.numpy(), axis=0)
-            window = np.convolve(mean_after[: 2 * WITHIN], np.ones(10) / 10, "valid")
+            mean = torch.nanmean(after, dim=0).numpy()[: 2 * arguments.within]
+            if np.isnan(mean).any():
+                raise InputError(
+                    f"about {2 * arguments.within} inputs are looked at behind the switch, got "
+                    f"{np.isfinite(mean).sum()}; give longer streams, or a lower --within"
+                )
+            window = np.convolve(mean, np.ones(SMOOTH) / SMOOTH, "valid")
             good = np.flatnonzero(window >= 0.9 * optimum)
-            recovered.setdefault(name, []).append(float(good[0] + 10) if len(good) else inf)
-            levels.setdefault(name, []).append(
-                float(np.nanmean(mean_after[WITHIN - 10 : WITHIN])) / optimum
-            )
-            regrets.setdefault(name, []).append(float((optimum - mean_after[:WITHIN]).sum()))
+            last = slice(arguments.within - SMOOTH, arguments.within)
+            recovered.setdefault(name, []).append(float(good[0] + SMOOTH) if len(good) else inf)
+            levels.setdefault(name, []).append(float(mean[last].mean()) / optimum)
+            regrets.setdefault(name, []).append(float((optimum - mean)[: arguments.within].sum()))
+    before = arguments.within - SMOOTH + 1
     claims = [
         Claim(
-            f"value of inputs 41 to 50 behind the switch, % of the optimum, {name}",
+            f"value of inputs {before} to {arguments.within} behind the switch, % of the optimum, {name}",
             100 * float(np.mean(levels[name])),
             90.0,
             ">=",
@@ -106,9 +114,10 @@ def main() -> None:
     write_claims("switch", claims)
     lines = [
         f"At a price of {arguments.price:g}; bandwidth times {arguments.share:g} in the middle of "
-        f"streams; means of seeds. Regret is against the optimum, over {WITHIN} inputs.",
+        f"streams; means of seeds. Regret is against the optimum, over {arguments.within} inputs.",
         "",
-        "| | inputs until a mean of ten reaches 90 % of the optimum | inputs 41 to 50, % of it | "
+        f"| | inputs until a mean of {SMOOTH} reaches 90 % of the optimum | inputs {before} to "
+        f"{arguments.within}, % of it | "
         "regret, right answers |",
         "|---|---|---|---|",
     ]

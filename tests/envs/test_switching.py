@@ -173,3 +173,16 @@ def test_what_is_relative_is_a_share_of_the_full_network() -> None:
     full = Cost(8.0, 4.0).rows()
     assert Switching("bits", 0.5, 0.25).cost(full).tolist() == [4, 1, 0, 0]
     assert Switching("bits", 0.5, 0.25, relative=False).cost(full).tolist() == [0.5, 0.25, 0, 0]
+
+
+def test_a_mean_need_not_pay_for_a_turn_with_each_input(make: Make) -> None:
+    rule = Switching("width", energy_j=0.5, latency_s=0.5)
+    plain = make(Stream(choices=FEW), lanes=1, controller=None)
+    turned = make(Stream(choices=FEW, switching=(rule,)), lanes=1, controller=None)
+    assert torch.equal(turned.prices.steady, plain.prices.cheapest)
+    assert turned.prices.cheapest[0] > plain.prices.cheapest[0]
+    limit = 1.01 * float(plain.prices.cheapest[0])
+    mean, each = (Budget("energy_j", limit, kind=kind) for kind in ("average", "hard"))
+    make(Stream(choices=FEW, switching=(rule,), budgets=(mean,)), lanes=1, controller=None)
+    with pytest.raises(InputError, match="below the cheapest path"):
+        make(Stream(choices=FEW, switching=(rule,), budgets=(each,)), lanes=1, controller=None)

@@ -28,7 +28,7 @@ validation_share = 0.2
 weights = "digits"
 
 [stream]
-inputs_per_episode = 12
+inputs_per_episode = 24
 resource = "latency_s"
 price = [0.02, 4.0]
 stages = [0, 4]
@@ -86,7 +86,7 @@ def test_claims_of_finished_runs(finished: Path, script: Script) -> None:
     assert len(script("streams", here)) == 4
     (best_rival, bandit) = script("scarce", here)
     assert best_rival["figure"] <= bandit["figure"]
-    (policy, plain) = script("switch", here, "--streams", "4")
+    (policy, plain) = script("switch", here, "--streams", "20", "--within", "2")
     assert policy["control"] == plain["control"] and np.isfinite(policy["figure"])
 
 
