@@ -101,7 +101,8 @@ def main() -> None:
     before = arguments.within - SMOOTH + 1
     claims = [
         Claim(
-            f"value of inputs {before} to {arguments.within} behind the switch, % of the optimum, {name}",
+            f"value of inputs {before} to {arguments.within} behind the switch, % of the optimum, "
+            f"{name}",
             100 * float(np.mean(levels[name])),
             90.0,
             ">=",
