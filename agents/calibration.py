@@ -13,7 +13,7 @@ from torch import Tensor
 from penstock.agents.decider import Decider, run_streams, stream_seeds
 from penstock.agents.predictor import Predictor
 from penstock.agents.prices import BudgetPrices
-from penstock.agents.primal_dual import Priced
+from penstock.agents.primal_dual import Careful, Priced
 from penstock.envs import Lanes
 
 Progress = Callable[[int], object]
@@ -97,12 +97,12 @@ def calibrated_prices(
 
 def careful(
     predictor: Predictor, lanes: Lanes, streams: Tensor, *, points: int = 12, seed: int = 0
-) -> Priced:
-    """Priced plans at the engine's price, but never at one at which more spending is a clear loss.
+) -> Careful:
+    """Priced plans that mostly do not go by prices at which more spending is a clear loss.
 
-    Where nothing but a price ties inputs together there is no such price. Where a battery is
+    Where nothing but a price ties inputs together there are no such prices. Where a battery is
     drained or a queue grows, plans that look no further than their input take too much at any price
-    that is lower.
+    that is low.
 
     Args:
         predictor: of the worth of answers.
@@ -114,7 +114,7 @@ def careful(
     low, high = lanes.stream.price
     prices = torch.logspace(np.log10(low), np.log10(high), points, dtype=torch.float64)
     _, worth = price_curve(Priced(predictor), lanes, streams, prices, seed=seed)
-    return Priced(predictor, least=float(prices[worth_spending(worth)[0]]))
+    return Careful(predictor, float(prices[worth_spending(worth)[0]]), seed=seed)
 
 
 def worth_spending(worth: Tensor) -> Tensor:

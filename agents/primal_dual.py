@@ -33,13 +33,13 @@ class Priced:
     Args:
         predictor: of the worth of answers.
         prices: asked before every input; None leaves prices to the engine: drawn, or given.
-        least: it goes by no lower price, whatever the engine says.
+        least: it goes by no lower price, whatever the engine says; or one for each lane, [N].
     """
 
     def __init__(
-        self, predictor: Predictor, prices: Pricing | None = None, *, least: float = 0.0
+        self, predictor: Predictor, prices: Pricing | None = None, *, least: Tensor | float = 0.0
     ) -> None:
-        self._predictor, self._prices, self._least = predictor, prices, least
+        self._predictor, self._prices, self.least = predictor, prices, least
 
     def begin(self, lanes: Lanes) -> None:
         """Look at the tree."""
@@ -52,8 +52,45 @@ class Priced:
     def act(self, lanes: Lanes) -> Tensor:
         """The first step of the best plan."""
         worth = self._predictor.predict(seen(lanes), nodes(lanes))
-        charge = charged(lanes, lanes.price.clamp(min=self._least))
+        charge = charged(lanes, lanes.price.maximum(torch.as_tensor(self.least)))
         return best_step(self._ahead, lanes, worth, charge, conditions(lanes))
+
+    def learn(self, lanes: Lanes, step: Step) -> None:
+        """Nothing is learned."""
+
+
+@final
+class Careful:
+    """Priced plans at no lower price than one that each stream draws, for a policy to imitate.
+
+    Between the price up to which more spending is a clear loss on average (`careful`) and the
+    lowest of all: a copy learns both, and by reward which of them is good when.
+
+    Args:
+        predictor: of the worth of answers.
+        least: up to which floors are drawn, evenly on a logarithmic scale.
+        seed: of the draws.
+    """
+
+    def __init__(self, predictor: Predictor, least: float, *, seed: int = 0) -> None:
+        self.least, self._rule, self._seed = least, Priced(predictor), seed
+
+    def begin(self, lanes: Lanes) -> None:
+        """Draw anew."""
+        self._rule.begin(lanes)
+        self._rng = torch.Generator().manual_seed(self._seed)
+        self._floor = torch.zeros(lanes.n, dtype=torch.float64)
+
+    def start(self, lanes: Lanes, rows: Tensor) -> None:
+        """Floors of new streams."""
+        low = lanes.stream.price[0]
+        share = torch.rand(len(rows), generator=self._rng, dtype=torch.float64)
+        self._floor[rows] = low * (self.least / low) ** share
+        self._rule.least = self._floor
+
+    def act(self, lanes: Lanes) -> Tensor:
+        """The first step of the best plan."""
+        return self._rule.act(lanes)
 
     def learn(self, lanes: Lanes, step: Step) -> None:
         """Nothing is learned."""

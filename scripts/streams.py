@@ -28,7 +28,7 @@ from penstock.agents.predictor import (
     load_predictor,
     save_predictor,
 )
-from penstock.agents.primal_dual import Priced
+from penstock.agents.primal_dual import Careful
 from penstock.agents.sb3 import load_policy, train
 from penstock.agents.score import Score, budget_grid, cheapest_way
 from penstock.backbones import InputError
@@ -76,7 +76,7 @@ def learn(experiment: Experiment, folder: Path, seed: int, *, resume: bool) -> N
     judge(policy, arena, here, least, most)
 
 
-def teacher_of(arena: Arena, here: Run) -> Priced:
+def teacher_of(arena: Arena, here: Run) -> Careful:
     """Whom a policy imitates at first."""
     streams = arena.streams("choose", FEW, here.seed)
     lanes = arena.lanes("choose", learned=False, lanes=POINTS * FEW)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from penstock.agents.calibration import (
     calibrated_prices,
+    careful,
     hindsight_prices,
     price_curve,
     worth_spending,
@@ -165,3 +166,26 @@ def test_streams_without_a_budget_are_refused(
     lanes = engine(local["test"], 2, 5)
     with pytest.raises(InputError, match="has none"):
         run_streams(PrimalDual(predictor, 0.1), lanes, draw(local["test"], 2, 5))
+
+
+def test_a_careful_teacher_spares_a_battery_and_nothing_else(
+    local: dict[str, Recording], predictor: Predictor
+) -> None:
+    streams = draw(local["validation"], 8, 60)
+    free = careful(predictor, engine(local["validation"], 96, 60), streams)
+    assert free.least == pytest.approx(1e-3)
+    # Twelve full inputs for sixty: who takes each for itself runs dry.
+    battery = Battery(12, start=(1.0, 1.0))
+    lanes = engine(local["validation"], 96, 60, battery=battery)
+    scarce = careful(predictor, lanes, streams)
+    assert scarce.least > 0.01
+    few = engine(local["test"], 32, 60, battery=battery)
+    test = draw(local["test"], 32, 60)
+    kept, drained = (
+        run_streams(rule, few, test, prices=1e-3) for rule in (scarce, Priced(predictor))
+    )
+    assert float(kept.missed.sum()) < float(drained.missed.sum())
+    assert float(kept.worth.mean()) > float(drained.worth.mean())
+    # Floors are drawn between the two: some streams are careful, some are not.
+    costs = kept.mean_cost("energy_j")
+    assert float(costs.max()) > 1.2 * float(costs.min())
