@@ -22,8 +22,9 @@ from penstock.agents.decider import Streams, run_streams
 from penstock.agents.evaluation import interval
 from penstock.agents.learned import Learned
 from penstock.agents.policy import Policy
+from penstock.agents.prices import BudgetPrices
 from penstock.agents.sb3 import load_policy, train
-from penstock.agents.score import budget_grid
+from penstock.agents.score import at_every, budget_grid
 from penstock.scripts.guard import guarded
 from penstock.scripts.results import FOLDER, Claim, write_claims
 from penstock.scripts.run import open_run
@@ -39,7 +40,7 @@ class Arguments:
 
     run: Positional[Path]
     """A folder that `penstock train` made on recordings."""
-    streams: int = 100
+    streams: int = 40
     """On which both are judged, all on the same."""
 
 
@@ -54,11 +55,19 @@ def main() -> None:
     teacher = teacher_of(arena, run)
     one = load_policy(arena.lanes("choose", learned=True, lanes=1), experiment.learner, run.folder)
     span = float(budgets[0]), float(budgets[-1])
-    under = arena.under(*span)
-    prices = priced(Learned(one), under, span, FEW, seed, learned=True)
+    prices = kept(one, arena, span, seed)
+    (found,) = at_every(
+        Learned(one, prices),
+        arena.under(*span).lanes("judge", learned=True, lanes=arguments.streams * len(budgets)),
+        arena.streams("judge", arguments.streams, seed),
+        budgets,
+        seed=seed,
+    )
+    shape = len(budgets), arguments.streams
+    ones = [each.view(shape) for each in (found.mean_worth, found.mean_cost(arena.stream.resource))]
     length = experiment.learner.inputs or arena.stream.inputs_per_episode
     gaps, lines = [], []
-    for budget in budgets.tolist():
+    for budget, worth, cost in zip(budgets.tolist(), *ones, strict=True):
         limit = torch.tensor([budget], dtype=torch.float64)
         price = float(prices(limit, limit, torch.tensor([1])))
         narrow = replace(arena.stream, price=(price / AROUND, price * AROUND))
@@ -69,17 +78,13 @@ def main() -> None:
         )
         with TemporaryDirectory() as folder:
             separate = train(lanes, experiment.learner, folder, seed=seed, teacher=teacher)
-            both = [
-                judged(one, arena, budget, span, arguments, seed),
-                judged(separate, own, budget, (budget / 1.3, budget * 1.3), arguments, seed),
-            ]
-        gaps.append((both[0].mean_worth - both[1].mean_worth).numpy())
-        cells = [
-            f"{100 * float(each.mean_worth.mean()):.2f} | "
-            f"{100 * float(each.mean_cost(arena.stream.resource).mean()) / budget:.1f}"
-            for each in both
-        ]
-        lines.append(f"| {budget:.4g} | {' | '.join(cells)} | {100 * gaps[-1].mean():+.2f} |")
+            alone = judged(separate, own, budget, arguments.streams, seed)
+        gaps.append((worth - alone.mean_worth).numpy())
+        pairs = (worth, cost), (alone.mean_worth, alone.mean_cost(arena.stream.resource))
+        cells = " | ".join(
+            f"{100 * float(w.mean()):.2f} | {100 * float(c.mean()) / budget:.1f}" for w, c in pairs
+        )
+        lines.append(f"| {budget:.4g} | {cells} | {100 * gaps[-1].mean():+.2f} |")
         print(lines[-1], file=sys.stderr)
     means = 100 * np.array([gap.mean() for gap in gaps])
     low, high = interval(100 * np.mean(gaps, axis=0), seed=0)
@@ -113,20 +118,18 @@ def main() -> None:
     (FOLDER / "separate.md").write_text("\n".join([*head, *lines]) + "\n")
 
 
-def judged(
-    policy: Policy,
-    arena: Arena,
-    budget: float,
-    span: tuple[float, float],
-    arguments: Arguments,
-    seed: int,
-) -> Streams:
-    """A policy's streams at a budget, at prices chosen on validation inputs."""
-    under = arena.under(*span)
-    prices = priced(Learned(policy), under, span, FEW, seed, learned=True)
-    streams = arena.streams("judge", arguments.streams, seed)
-    limits = torch.full((len(streams),), budget, dtype=torch.float64)
-    lanes = under.lanes("judge", learned=True, lanes=len(streams))
+def kept(policy: Policy, arena: Arena, span: tuple[float, float], seed: int) -> BudgetPrices:
+    """At which prices a policy keeps budgets, chosen on validation inputs."""
+    return priced(Learned(policy), arena.under(*span), span, FEW, seed, learned=True)
+
+
+def judged(policy: Policy, arena: Arena, budget: float, count: int, seed: int) -> Streams:
+    """The streams of a policy that learned for one budget."""
+    span = budget / 1.3, budget * 1.3
+    prices = kept(policy, arena, span, seed)
+    lanes = arena.under(*span).lanes("judge", learned=True, lanes=count)
+    limits = torch.full((count,), budget, dtype=torch.float64)
+    streams = arena.streams("judge", count, seed)
     return run_streams(Learned(policy, prices), lanes, streams, limits=limits, seed=seed)
 
 
