@@ -69,7 +69,7 @@ def main() -> None:
     gaps, lines = [], []
     for budget, worth, cost in zip(budgets.tolist(), *ones, strict=True):
         limit = torch.tensor([budget], dtype=torch.float64)
-        price = float(prices(limit, limit, torch.tensor([1])))
+        price = float(prices(limit, limit, torch.tensor([arena.stream.inputs_per_episode])))
         narrow = replace(arena.stream, price=(price / AROUND, price * AROUND))
         own = replace(arena, stream=narrow)
         shorter = replace(narrow, inputs_per_episode=length)
