@@ -86,8 +86,8 @@ def test_claims_of_finished_runs(finished: Path, script: Script) -> None:
     assert len(script("streams", here)) == 4
     (best_rival, bandit) = script("scarce", here)
     assert best_rival["figure"] <= bandit["figure"]
-    (policy, plain) = script("switch", here, "--streams", "20", "--within", "2")
-    assert policy["control"] == plain["control"] and np.isfinite(policy["figure"])
+    (policy,) = script("switch", here, "--streams", "20", "--within", "2")
+    assert np.isfinite(policy["figure"])
 
 
 def test_one_policy_beside_separate_ones(finished: Path, script: Script) -> None:
