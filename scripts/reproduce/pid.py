@@ -89,6 +89,12 @@ def main() -> None:
             for law, one in mean.items()
         ),
     ]
+    lines += [
+        "",
+        "A policy sees its price and follows it at once: little is left that control could damp. "
+        "What narrows the spread is a price that follows what is left of the budget, once it is "
+        "deployed: see `spread` in a run's score.json.",
+    ]
     (FOLDER / "pid.md").write_text("\n".join(lines) + "\n")
 
 
