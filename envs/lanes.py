@@ -10,7 +10,7 @@ from torch import Tensor
 
 from penstock.backbones import EXIT, Backbone, Images, InputError
 from penstock.envs.actions import legal, strides
-from penstock.envs.activations import Rows, blend
+from penstock.envs.activations import Rows
 from penstock.envs.choices import Choices
 from penstock.envs.controller import decision_cost
 from penstock.envs.ledger import Ledger
@@ -335,14 +335,14 @@ class Lanes:
             self._runner.wait(after.waited_s)
         position = self.timeline.position.clamp(max=length - 1)
         fresh = self._queue.view(-1).index_select(0, self._first + position)
-        self._input = blend(mask, fresh, self._input)
+        self._input = torch.where(mask, fresh, self._input)
         self._depth = self._depth * others
         self._stage = self._depth.clamp(max=self.prices.stages - 1)
         if self._corrected:
             self._overruled = self._overruled * others
         lost = self._runner.lost()
         if lost is not None and self._lost is not None:
-            self._lost = blend(mask, lost, self._lost)
+            self._lost = torch.where(mask, lost, self._lost)
         cost = self._runner.present(mask, self._input, self._rng)
         self.ledger.open_input(mask, cost)
         self.timeline.spend(cost, mask)

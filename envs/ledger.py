@@ -95,7 +95,7 @@ class Ledger:
 
         A stream's budgets stay.
         """
-        self.spent = cost * mask + self.spent * ~mask
+        self.spent = torch.where(mask, cost, self.spent)
         if self._per_input:
             fresh = mask.unsqueeze(1) & ~self._whole
             self.left = torch.where(fresh, self.limits, self.left)

@@ -56,8 +56,9 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
 
     ## Information
     For lanes whose input was answered in this step (mask `_right`): `right`, `exit`, `over`,
-    `energy_j`, `latency_s`, `macs`, `sent_bytes`. With `SAME_STEP` the same of a stream's last
-    input stands in `final_info`, beside `final_obs`, as the lane already shows a new stream.
+    `energy_j`, `latency_s`, `macs`, `sent_bytes`; other rows mean nothing. With `SAME_STEP` the
+    same of a stream's last input stands in `final_info`, beside `final_obs`, as the lane already
+    shows a new stream.
 
     Args:
         lanes: the engine; this shell owns it from now on.
@@ -132,17 +133,16 @@ class InferenceVectorEnv(VectorEnv[Floats, Indices, NDArray[Any]]):
 def information(answers: Answers, mask: Flags) -> dict[str, Any]:
     """Answers as gymnasium's vector infos: arrays [N], with masks of who has a value.
 
+    Rows of others mean nothing.
+
     Args:
         answers: of N lanes.
         mask: those that are told, [N].
     """
     if not mask.any():
         return {}
-    exits = answers.exits.index_select(0, answers.depth).numpy()
-    infos: dict[str, Any] = {
-        "right": answers.right.numpy() & mask,
-        "exit": exits * mask,
-        "over": answers.over.numpy() & mask,
-        **dict(zip(RESOURCES, answers.cost.numpy() * mask, strict=True)),
-    }
-    return infos | {f"_{name}": mask for name in infos}
+    exits = answers.exits.index_select(0, answers.depth)
+    columns = {"right": answers.right, "exit": exits, "over": answers.over}
+    columns |= dict(zip(RESOURCES, answers.cost, strict=True))
+    infos: dict[str, Any] = {name: values.numpy() for name, values in columns.items()}
+    return infos | {f"_{name}": mask for name in columns}
