@@ -32,11 +32,11 @@ def answer_together(kit: Kit, images: Tensor) -> Answers:
                 return Answers(logits, exits, choices)
             x, chosen = _take(x, stays), chosen[stays]
             rows, sure, spent = rows[stays], sure[stays], spent[stays]
-        choices[rows, d] = chosen
+        choices[:, d].index_copy_(0, rows, chosen)
         combination = (chosen[:, 1:] * kit.stride).sum(dim=1)
-        spent = spent + kit.cost[d, combination]
+        spent = spent + kit.cost[d].index_select(0, combination)
         everyone = torch.ones_like(rows, dtype=torch.bool)
-        parts = groups(everyone, kit.same[d, combination])
+        parts = groups(everyone, kit.same[d].index_select(0, combination))
         if len(parts) == 1:
             x = kit.blocks[d][parts[0][0]](x)
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, log
 from typing import Final, final
 
 import torch
@@ -101,8 +101,10 @@ def pooled(x: Tensor) -> Tensor:
 def confidence(logits: Tensor) -> Tensor:
     """Logits [n, classes] as [n, 5]: first, second, third, entropy, answered."""
     probability = logits.softmax(dim=1)
-    top = probability.topk(min(3, probability.shape[1]), dim=1).values
-    top = functional.pad(top, (0, 3 - top.shape[1]))
+    classes = probability.shape[1]
+    top = probability.topk(min(3, classes), dim=1).values
+    if classes < 3:
+        top = functional.pad(top, (0, 3 - classes))
     entropy = torch.special.entr(probability).sum(dim=1, keepdim=True)
-    entropy = entropy / torch.tensor(float(probability.shape[1])).log()
+    entropy = entropy / log(classes)
     return torch.cat([top, entropy.clamp(0, 1), torch.ones_like(entropy)], dim=1)
