@@ -1,7 +1,7 @@
 """Prices that PID control moves, beside plain dual ascent: how far streams end from their budgets.
 
 penstock record cifar10_stream --data FOLDER --splits validation test --out runs/cifar10-recording
-python scripts/reproduce/pid.py --recording runs/cifar10-recording
+python scripts/reproduce/pid.py --recording runs/cifar10-recording --steps 1000000
 """
 
 import sys
@@ -91,9 +91,9 @@ def main() -> None:
     ]
     lines += [
         "",
-        "A policy sees its price and follows it at once: little is left that control could damp. "
-        "What narrows the spread is a price that follows what is left of the budget, once it is "
-        "deployed: see `spread` in a run's score.json.",
+        "One set of constants of each law. Perhaps because a policy sees its price and follows it "
+        "at once, little is left that control could damp. Deployed, prices follow what is left of "
+        "a budget, see `spread` in a run's score.json; that was not compared at like conditions.",
     ]
     (FOLDER / "pid.md").write_text("\n".join(lines) + "\n")
 

@@ -109,14 +109,19 @@ def test_prices_by_two_laws(finished: Path, script: Script) -> None:
 def test_rivals_are_counted_at_their_best_budget_by_hand() -> None:
     score = {
         "inside": [False, True, True, False],
+        "budgets": [1.0, 2.0, 4.0, 8.0],
+        "full": 10.0,
         "rows": [
             {"name": "policy", "utility": [0.1, 0.6, 0.5, 0.9], "missed": [0, 0, 0.2, 0],
+             "cost": [1, 1, 0.5, 1],
              "each": [[0.1, 0.1], [0.6, 0.6], [0.4, 0.6], [0.9, 0.9]]},
             {"name": "random", "utility": [0.2, 0.3, 0.1, 0.1], "missed": [0, 0.1, 0, 0],
+             "cost": [1, 1, 1, 1],
              "each": [[0.2, 0.2], [0.3, 0.3], [0.1, 0.1], [0.1, 0.1]]},
         ],
     }  # fmt: skip
     assert best(score, "policy")["missed"] == 0.2  # at the widest budget that was learned for
+    assert best(score, "policy")["energy"] == pytest.approx(0.2)  # half of 4 of 10
     assert best(score, "random")["missed"] == 0.1
     assert gap(score, "random").tolist() == pytest.approx([0.1, 0.3])
 
