@@ -112,8 +112,8 @@ def draw(folder: Path = FOLDER) -> str:
         "MACs are modelled by the machine named; seconds and their ratios were measured.",
         "Accuracies are on test images that no choice was made on, unless a note says otherwise;",
         "intervals are 95 %, paired over images, or over streams where a claim says so: streams",
-        "share images, and policies differ by seed, which intervals do not hold. A figure is within",
-        "chance of its target where its interval holds the target.\n",
+        "share images, and policies differ by seed, which intervals do not hold. A figure is",
+        "within chance of its target where its interval holds the target.\n",
     ]
     for path in sorted(folder.glob("*.json")):
         parts.append(f"## {path.stem.replace('_', ' ')}\n")

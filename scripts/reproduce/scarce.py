@@ -64,8 +64,8 @@ def main() -> None:
         "Utility in % at the best budget of each, the policy's the widest it learned for; means of "
         "the seeds. Points by which the policy lies above, paired by stream, over all seeds; by "
         f"seed {by_seed[0]} above {nearest}, {by_seed[1]} above {BANDIT}. The scenario was built "
-        "to need planning; it and the learner's settings were found while looking at streams of test "
-        "images, too.",
+        "to need planning; it and the learner's settings were found while looking at streams of "
+        "test images, too.",
         "",
         "| | utility | missed inputs, % | energy, % of full | policy lies above by |",
         "|---|---|---|---|---|",
