@@ -96,7 +96,13 @@ def calibrated_prices(
 
 
 def careful(
-    predictor: Predictor, lanes: Lanes, streams: Tensor, *, points: int = 12, seed: int = 0
+    predictor: Predictor,
+    lanes: Lanes,
+    streams: Tensor,
+    *,
+    points: int = 12,
+    seed: int = 0,
+    progress: Progress = lambda count: None,
 ) -> Careful:
     """Priced plans that mostly do not go by prices at which more spending is a clear loss.
 
@@ -110,10 +116,11 @@ def careful(
         streams: input numbers, [k, L].
         points: prices that are tried, over the stream's range.
         seed: of the streams' draws.
+        progress: called with the number of inputs that are over.
     """
     low, high = lanes.stream.price
     prices = torch.logspace(np.log10(low), np.log10(high), points, dtype=torch.float64)
-    _, worth = price_curve(Priced(predictor), lanes, streams, prices, seed=seed)
+    _, worth = price_curve(Priced(predictor), lanes, streams, prices, seed=seed, progress=progress)
     return Careful(predictor, float(prices[worth_spending(worth)[0]]), seed=seed)
 
 

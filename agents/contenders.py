@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from penstock.agents.arena import Arena
 from penstock.agents.bounds import hull
-from penstock.agents.calibration import calibrated_prices
+from penstock.agents.calibration import Progress, calibrated_prices
 from penstock.agents.decider import Decider, Streams, observed, run_streams
 from penstock.agents.foresight import Foresight
 from penstock.agents.gate import Gate
@@ -68,7 +68,7 @@ def contend(
     *,
     count: int = 40,
     seed: int = 0,
-    progress: Callable[[int], object] = lambda count: None,
+    progress: Progress = lambda count: None,
 ) -> tuple[Score, Streams]:
     """Judge a policy and its controls at every budget.
 
@@ -84,7 +84,7 @@ def contend(
         inside: which of them the policy learned for.
         count: streams on which contenders are judged, all on the same.
         seed: of streams and what they meet.
-        progress: called with the number of inputs judged, now and then.
+        progress: called with the number of inputs answered, now and then.
 
     Returns:
         The score, and the policy's streams at the budget in the middle, with what they met.
@@ -95,8 +95,9 @@ def contend(
     free = judged.lanes("judge", learned=False, lanes=count * len(budgets))
     narrow = judged.lanes("judge", learned=False, lanes=count)  # for those made for one budget
     streams = arena.streams("judge", count, seed)
-    rivals = rivals_of(judged, predictor, span, min(FEW, count), seed)
-    prices = priced(Learned(policy), arena, span, min(FEW, count), seed, learned=True)
+    few = min(FEW, count)
+    rivals = rivals_of(judged, predictor, span, few, seed, progress=progress)
+    prices = priced(Learned(policy), arena, span, few, seed, learned=True, progress=progress)
     contenders: dict[str, Contender] = {POLICY: Learned(policy, prices), **rivals}
     engines = {name: narrow if callable(each) else free for name, each in contenders.items()}
     engines[POLICY] = own
@@ -121,7 +122,13 @@ def contend(
 
 
 def rivals_of(
-    arena: Arena, predictor: Predictor, span: tuple[float, float], few: int, seed: int
+    arena: Arena,
+    predictor: Predictor,
+    span: tuple[float, float],
+    few: int,
+    seed: int,
+    *,
+    progress: Progress = lambda count: None,
 ) -> dict[str, Contender]:
     """Everyone who needs no reinforcement learning and no hindsight.
 
@@ -131,11 +138,12 @@ def rivals_of(
         span: least and most budget for an input.
         few: streams on which is chosen.
         seed: of these.
+        progress: called with the number of inputs answered, now and then.
     """
     choosing = arena.lanes("choose", learned=False, lanes=1)
     inputs = arena.streams("choose", few, seed + 1).flatten()
     table = outcome_table(choosing, inputs, met(choosing, len(inputs), seed))
-    cost, worth = statics(arena, few, seed)
+    cost, worth = statics(arena, few, seed, progress)
 
     def mixed(budget: float) -> Decider:
         a, b, share = hull(cost, worth, max(budget, float(cost.min())))
@@ -147,11 +155,12 @@ def rivals_of(
 
     def kept(rule: Callable[[BudgetPrices | None], Decider], *, replan: bool = True) -> Decider:
         """A rule that goes by a price, at those that its budget calls for."""
-        return rule(priced(rule(None), arena, span, few, seed, replan=replan))
+        prices = priced(rule(None), arena, span, few, seed, replan=replan, progress=progress)
+        return rule(prices)
 
     learning = arena.lanes("learn", learned=False, lanes=1)
     gate = fit_gate(learning, choosing, predictor)
-    start = priced(Priced(predictor), arena, span, few, seed, replan=False)
+    start = priced(Priced(predictor), arena, span, few, seed, replan=False, progress=progress)
     found: dict[str, Contender] = {
         FULL: Static(fullest(choosing)),
         HULL: mixed,
@@ -182,6 +191,7 @@ def priced(
     *,
     learned: bool = False,
     replan: bool = True,
+    progress: Progress = lambda count: None,
 ) -> BudgetPrices:
     """The prices at which a decider meets budgets on average, chosen on few streams."""
     return calibrated_prices(
@@ -193,17 +203,21 @@ def priced(
         replan=replan,
         reserve=RESERVE,
         seed=seed,
+        progress=progress,
     )
 
 
-def statics(arena: Arena, few: int, seed: int) -> tuple[Array, Array]:
+def statics(
+    arena: Arena, few: int, seed: int, progress: Progress = lambda count: None
+) -> tuple[Array, Array]:
     """Mean cost and worth of each answer that everyone is given, [A]; infinite if out of reach."""
     ahead = Foresight(arena.lanes("choose", learned=False, lanes=1))
     reached = ahead.below(torch.zeros(1, dtype=torch.int64))[0]
     answers = reached.nonzero().squeeze(1)
     streams, seeds = at_once(arena.streams("choose", few, seed + 1), len(answers), seed)
     lanes = arena.lanes("choose", learned=False, lanes=len(streams))
-    found = run_streams(Static(answers.repeat_interleave(few)), lanes, streams, seed=seeds)
+    static = Static(answers.repeat_interleave(few))
+    found = run_streams(static, lanes, streams, seed=seeds, progress=progress)
     cost, worth = np.full(len(reached), np.inf), np.zeros(len(reached))
     cost[answers] = found.mean_cost(arena.stream.resource).view(-1, few).mean(dim=1)
     worth[answers] = found.mean_worth.view(-1, few).mean(dim=1)

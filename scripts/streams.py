@@ -80,7 +80,9 @@ def teacher_of(arena: Arena, here: Run) -> Careful:
     """Whom a policy imitates at first."""
     streams = arena.streams("choose", FEW, here.seed)
     lanes = arena.lanes("choose", learned=False, lanes=POINTS * FEW)
-    return careful(predictor_of(arena, here), lanes, streams, seed=here.seed)
+    predictor = predictor_of(arena, here)
+    with tqdm(desc="teacher", unit="input") as bar:
+        return careful(predictor, lanes, streams, seed=here.seed, progress=bar.update)
 
 
 def predictor_of(arena: Arena, here: Run) -> Predictor:

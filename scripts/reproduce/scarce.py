@@ -22,8 +22,8 @@ from tyro.conf import Positional
 
 from penstock.agents.contenders import BANDIT, LABELS, POLICY, REALISABLE
 from penstock.agents.evaluation import interval
-from penstock.backbones import InputError
 from penstock.scripts.guard import guarded
+from penstock.scripts.reproduce.scores import read_score, row
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
 
@@ -85,28 +85,6 @@ def main() -> None:
             f"| {name} | {100 * utility:.2f} | {100 * missed:.1f} | {100 * energy:.1f} | {above} |"
         )
     (FOLDER / "scarce.md").write_text("\n".join(lines) + "\n")
-
-
-def read_score(run: Path) -> dict[str, Any]:
-    """What `penstock train` judged on a recording.
-
-    Raises:
-        InputError: if the run was not finished, or learned live.
-    """
-    path = run / "score.json"
-    if not path.is_file():
-        raise InputError(
-            f"expected a finished run with a score.json, got {run}; make it with penstock train "
-            "and --recording"
-        )
-    score: dict[str, Any] = json.loads(path.read_text())
-    return score
-
-
-def row(score: dict[str, Any], name: str) -> dict[str, Any]:
-    """A contender's row of a score."""
-    found: dict[str, Any] = next(row for row in score["rows"] if row["name"] == name)
-    return found
 
 
 def best(score: dict[str, Any], name: str) -> dict[str, Any]:

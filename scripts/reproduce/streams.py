@@ -19,7 +19,7 @@ from tyro.conf import Positional
 from penstock.agents.contenders import BANDIT, HULL, POLICY, REALISABLE
 from penstock.agents.evaluation import interval
 from penstock.scripts.guard import guarded
-from penstock.scripts.reproduce.scarce import read_score, row
+from penstock.scripts.reproduce.scores import read_score, row
 from penstock.scripts.results import FOLDER, Claim, write_claims
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from base64 import b64decode
+from collections.abc import Callable
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -17,40 +18,6 @@ from penstock.scripts.main import run
 from penstock.scripts.matched import best as best_row
 from penstock.scripts.page import VOID, section, tag
 from penstock.scripts.ranking import best, ranking, score_of
-
-STREAMS = """
-machine = "microcontroller"
-learn_on = "validation"
-recording = "{recording}"
-streams = 3
-
-[data]
-name = "digits"
-validation_share = 0.2
-
-[backbone]
-weights = "digits"
-
-[stream]
-inputs_per_episode = 20
-price = [0.02, 4.0]
-stages = [0, 4]
-choices = {{ bits = [8], run = [1], width = [0.5, 1.0] }}
-
-[learner]
-steps = 2048
-lanes = 64
-horizon = 16
-batch_size = 256
-epochs = 2
-hidden = [8]
-
-[budget]
-resource = "energy_j"
-limit = 0.5
-most = 1.2
-relative = true
-"""
 
 
 class Page(HTMLParser):
@@ -102,11 +69,11 @@ def read(path: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
-def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def streams(tmp_path_factory: pytest.TempPathFactory, recorded_text: Callable[..., str]) -> Path:
     """A run on recordings."""
     folder = tmp_path_factory.mktemp("report")
     experiment = folder / "small.toml"
-    experiment.write_text(STREAMS.format(recording=folder / "recording"))
+    experiment.write_text(recorded_text(folder / "recording"))
     splits = ["--splits", "validation", "test"]
     assert run("record", str(experiment), "--out", str(folder / "recording"), *splits) == 0
     assert run("train", str(experiment), "--out", str(folder / "run")) == 0

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,47 +7,12 @@ import pytest
 
 from penstock.scripts.main import run
 
-SMALL = """
-machine = "microcontroller"
-learn_on = "validation"
-recording = "{recording}"
-streams = 3
-
-[data]
-name = "digits"
-validation_share = 0.2
-
-[backbone]
-weights = "digits"
-
-[stream]
-inputs_per_episode = 20
-price = [0.02, 4.0]
-stages = [0, 4]
-choices = {{ bits = [8], run = [1], width = [0.5, 1.0] }}
-
-[learner]
-steps = 2048
-lanes = 64
-horizon = 16
-batch_size = 256
-epochs = 2
-hidden = [8]
-
-[budget]
-resource = "energy_j"
-limit = {limit}
-most = 1.2
-relative = true
-"""
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, recorded_text: Callable[..., str]) -> Path:
     """With an experiment, and the recording that it names."""
     folder = tmp_path_factory.mktemp("streams")
-    text = SMALL.format(recording=folder / "recording", limit=0.5)
-    (folder / "small.toml").write_text(text)
+    (folder / "small.toml").write_text(recorded_text(folder / "recording"))
     assert run("record", str(folder / "small.toml"), "--out", str(folder / "recording")) == 0
     return folder
 
@@ -77,9 +43,9 @@ def test_a_policy_learns_on_recordings_and_is_judged_at_every_budget(
 
 
 def test_budgets_that_cannot_be_met_are_refused_before_anything_is_learned(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, recorded_text: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = SMALL.format(recording=folder / "recording", limit=0.01)
+    text = recorded_text(folder / "recording", limit=0.01)
     (folder / "low.toml").write_text(text)
     assert run("train", str(folder / "low.toml"), "--out", str(folder / "low")) == 2
     assert "the cheapest way to an answer" in capsys.readouterr().err
