@@ -127,7 +127,8 @@ class Lanes:
         """What time it is."""
         self._need = self.prices.need(self._limits())
         self._runner = source.runner(outline, stream, lanes, self.layout)
-        self._queue = torch.zeros(lanes, stream.inputs_per_episode, dtype=torch.int64)
+        length = stream.inputs_per_episode + 1  # a place for lanes whose stream is over
+        self._queue = torch.zeros(lanes, length, dtype=torch.int64)
         self._input = torch.zeros(lanes, dtype=torch.int64)  # that a lane carries
         self._depth = torch.zeros(lanes, dtype=torch.int64)
         self._overruled = torch.zeros(lanes, dtype=torch.int64)
@@ -137,7 +138,7 @@ class Lanes:
         self._stage = torch.zeros(lanes, dtype=torch.int64)  # depth, but never behind the last
         self._charge = torch.zeros(lanes, dtype=torch.float64)  # for a unit of the priced resource
         self._shown_price = torch.zeros(lanes)
-        self._first = torch.arange(lanes) * stream.inputs_per_episode  # of a stream in the queue
+        self._first = torch.arange(lanes) * length  # of a stream in the queue
         self._made = Choices(self.prices.stages, self._sizes)
         changing = self.layout.changing
         self._past = torch.zeros(lanes, stream.history * (changing.stop - changing.start))
@@ -226,7 +227,7 @@ class Lanes:
         self._set_price(rows, given.expand_as(drawn))
         self._fixed[rows] = price is not None
         self._runner.begin(rows, self._rng)
-        self._queue[rows] = inputs
+        self._queue[rows, :length] = inputs
         self.ledger.open_stream(rows, self._rng, limit)
         self._switches.open(rows)
         if self._untold is not None:  # of streams that are given up
@@ -255,7 +256,7 @@ class Lanes:
         chosen = self._legal(actions.long())
         running = self.active & (chosen[:, 0] != 0)
         # A copy: it is kept, and the action belongs to someone else.
-        combination = (chosen[:, 1:] * self._stride).sum(dim=1)
+        combination = chosen[:, 1:] @ self._stride
         cost = self._runner.run(running, self._stage, combination, self._rng)
         aside = self._aside(running, chosen)
         if aside is not None:
@@ -333,7 +334,7 @@ class Lanes:
             self._past = torch.where(mask.unsqueeze(1), past, self._past)
         if after.waited_s is not None:
             self._runner.wait(after.waited_s)
-        position = self.timeline.position.clamp(max=length - 1)
+        position = self.timeline.position
         fresh = self._queue.view(-1).index_select(0, self._first + position)
         self._input = torch.where(mask, fresh, self._input)
         self._depth = self._depth * others
@@ -362,8 +363,9 @@ class Lanes:
 
     def _observe(self, rows: Rows) -> None:
         """Fill observations and masks of some lanes."""
-        seen, states = self._runner.observe(rows)
         position = self.timeline.position[rows]
+        observation = torch.empty(len(position), len(self.layout.columns))
+        states = self._runner.observe(rows, observation[:, self.layout.seen])
         account = [
             (self.ledger.spent[self._priced, rows] * (1 / self._full)).clamp(max=2),
             self._shown_price[rows],
@@ -376,7 +378,10 @@ class Lanes:
         shown = torch.empty(len(account), len(position))
         for row, values in zip(shown, account, strict=True):
             row.copy_(values)
-        observation = torch.cat([seen, shown.T, self._past[rows]], dim=1)
+        told = self.layout.account.start
+        observation[:, told : told + len(shown)] = shown.T
+        if self.stream.history:
+            observation[:, told + len(shown) :] = self._past[rows]
         afford = self.ledger.affordable(rows, position)
         if self.stream.battery is not None:
             charge_j = self.timeline.charge_j[rows].unsqueeze(1)

@@ -197,8 +197,8 @@ class LiveRunner(Runner):
             return None
         return (count if count.dim() == 1 else count[:, 0]).long()
 
-    def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
+    def observe(self, rows: Rows, seen: Tensor) -> list[Tensor]:
         """What was seen, and the numbers of the state."""
-        blocks = self._places[self._reached[rows]]
-        seen = torch.cat([self._shown[rows], blocks], dim=1)
-        return seen, [self._state[name][rows] for name in self._layout.states]
+        seen[:, self._layout.network] = self._shown[rows]
+        seen[:, self._layout.block] = self._places[self._reached[rows]]
+        return [self._state[name][rows] for name in self._layout.states]

@@ -81,6 +81,7 @@ class Observation:
         self.network = slice(0, FEATURES + 5)
         self.answered = FEATURES + 4
         self.block = slice(FEATURES + 5, FEATURES + 5 + len(first))
+        self.seen = slice(0, self.block.stop)
         self.account = slice(self.block.stop, self.block.stop + 3 + len(hard))
         self.changing = slice(self.account.stop, self.account.stop + len(changing))
         self.depth = len(first)

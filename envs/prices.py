@@ -167,7 +167,8 @@ class Prices:
             need: what combinations take of them, [S, M, H].
         """
         if left is None:
-            return self.free.index_select(0, stage)
+            # Short rows are faster to copy by numpy.
+            return torch.from_numpy(self.free.numpy().take(stage.numpy(), axis=0))
         fits = (need[stage] <= left.unsqueeze(1) * (1 + SLACK)).all(dim=2)  # [N, M]
         size = torch.where(fits, self.volumes[stage], 0)
         some = (size > 0).any(dim=1)  # what is not offered fills no corner

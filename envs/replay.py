@@ -49,9 +49,10 @@ class Replay(Runner):
         rows, self._nodes, columns = outlook.seen.shape
         self._conditions, self._inputs = outlook.conditions, rows // outlook.conditions
         self._seen = outlook.seen.view(rows * self._nodes, columns)
-        worth = ("right", "likelihood").index(stream.worth)
         self._right = outlook.said[:, :, 0].reshape(-1) > 0
-        self._worth = outlook.said[:, :, worth].reshape(-1).double()
+        self._worth = None
+        if stream.worth == "likelihood":
+            self._worth = outlook.said[:, :, 1].reshape(-1).double()
         self._offers = outlook.stay.shape[1]
         # Whoever does not go on stays: the first half of the ways out of a node lead to itself.
         here = torch.arange(self._nodes).unsqueeze(1).expand(-1, self._offers)
@@ -134,7 +135,8 @@ class Replay(Runner):
     def answers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As recorded."""
         place = self._base + self._node
-        return self._right.index_select(0, place), self._worth.index_select(0, place)
+        right = self._right.index_select(0, place)
+        return right, right.double() if self._worth is None else self._worth.index_select(0, place)
 
     def wait(self, seconds: Tensor) -> None:
         """The machine's state goes on."""
@@ -145,12 +147,12 @@ class Replay(Runner):
         """As the link lost them."""
         return None if self._split is None else self._state["lost"][:, 0].long()
 
-    def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
+    def observe(self, rows: Rows, seen: Tensor) -> list[Tensor]:
         """What was seen of the network, looked up, and the numbers of the state."""
         if self._split is not None:
             self._state = dict(self._split.link.look(self._state))
-        seen = self._seen.index_select(0, self._base[rows] + self._node[rows])
-        return seen, [self._state[name][rows] for name in self._layout.states]
+        torch.index_select(self._seen, 0, self._base[rows] + self._node[rows], out=seen)
+        return [self._state[name][rows] for name in self._layout.states]
 
     def _cost(self, table: Sequence[Tensor], node: Tensor) -> Tensor:
         """[R, N]."""

@@ -84,8 +84,13 @@ class Runner(ABC):
         """Transfers that streams have lost, [N]; None, always, of a machine that counts none."""
 
     @abstractmethod
-    def observe(self, rows: Rows) -> tuple[Tensor, list[Tensor]]:
-        """The columns of network and block [n, f], and each of the machine's state, [n]."""
+    def observe(self, rows: Rows, seen: Tensor) -> list[Tensor]:
+        """Fill in what is seen of network and block, [n, f]; give the machine's numbers, [n] each.
+
+        Args:
+            rows: n lanes.
+            seen: to be filled; where its rows begin is not where the row before ends.
+        """
 
 
 class Source(ABC):

@@ -104,5 +104,7 @@ class Switches:
 
     def observe(self) -> list[Tensor]:
         """One column a knob, [N] each."""
+        if not self._knobs:
+            return []
         shown = (self._last + 1).double() / self._sizes
         return list(shown.unbind(dim=1))

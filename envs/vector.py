@@ -142,7 +142,10 @@ def information(answers: Answers, mask: Flags) -> dict[str, Any]:
     if not mask.any():
         return {}
     exits = answers.exits.index_select(0, answers.depth)
-    columns = {"right": answers.right, "exit": exits, "over": answers.over}
-    columns |= dict(zip(RESOURCES, answers.cost, strict=True))
-    infos: dict[str, Any] = {name: values.numpy() for name, values in columns.items()}
-    return infos | {f"_{name}": mask for name in columns}
+    infos: dict[str, Any] = {
+        "right": answers.right.numpy(),
+        "exit": exits.numpy(),
+        "over": answers.over.numpy(),
+        **dict(zip(RESOURCES, answers.cost.numpy(), strict=True)),
+    }
+    return infos | {f"_{name}": mask for name in infos}
