@@ -68,9 +68,7 @@ class Alone:
         """An index per knob before block d."""
         kit = self.kit
         if kit.policy.algorithm != "maskable_ppo":
-            allowed = kit.allowed[d : d + 1]
-            chosen = kit.policy.choose(torch.tensor([observation]), allowed, kit.sizes)
-            return [int(choice) for choice in chosen[0]]
+            return [int(choice) for choice in kit.choose[d](torch.tensor([observation]))[0]]
         x = np.array(observation, dtype=np.float32)
         *hidden, (weight, bias) = self._layers
         for w, b in hidden:

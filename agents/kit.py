@@ -10,7 +10,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from penstock.agents.network import PolicyNetwork
+from penstock.agents.network import Choose, PolicyNetwork
 from penstock.backbones import InputError
 from penstock.backbones.prepared import Prepared, Way
 from penstock.envs import Lanes
@@ -33,6 +33,7 @@ class Kit:
     """A network under all settings, its policy, and what the policy is shown."""
 
     policy: PolicyNetwork
+    choose: Sequence[Choose]  # [D] what it makes of an observation before a block
     stem: Prepared
     blocks: Sequence[dict[int, Prepared]]  # [D] by the first combination that does the same work
     heads: Sequence[Prepared | None]  # [D]
@@ -70,6 +71,7 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
     sizes = [len(knob.choices) for knob in lanes.knobs]
     return Kit(
         policy=policy,
+        choose=[policy.chooser(allowed, sizes) for allowed in prices.free],
         stem=way(backbone.stem, settings[-1], backbone.shape),
         blocks=blocks,
         heads=heads,

@@ -1,6 +1,6 @@
 """A learned policy as the plain layers that it consists of, read without what it was learned by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -13,13 +13,17 @@ from penstock.backbones import InputError
 from penstock.backbones.saving import read_tensors
 from penstock.envs.actions import legal
 
+Choose = Callable[[Tensor], Tensor]
+"""Observations [n, F] -> an index per knob, [n, K]."""
+
 
 @final
 @dataclass(frozen=True)
 class PolicyNetwork:
     """A multilayer perceptron from observations to choices, asked deterministically.
 
-    Letters: `n` lanes, `F` columns, `K` knobs, `T` their choices, `J` combinations of choices.
+    Letters: `n` lanes, `F` columns, `H` units, `K` knobs, `T` their choices, `J` combinations of
+    choices.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -27,30 +31,47 @@ class PolicyNetwork:
     algorithm: str
     """What learned it: PPO's has an output a choice, DQN's one a combination."""
 
-    def choose(self, observation: Tensor, allowed: Tensor, sizes: Sequence[int]) -> Tensor:
-        """An index per knob, [n, K]: what the engine makes of this policy's action.
+    def chooser(self, allowed: Tensor, sizes: Sequence[int]) -> Choose:
+        """What the engine makes of this policy's actions, where some choices are allowed.
 
         Args:
-            observation: [n, F].
-            allowed: the choices of all knobs side by side, [n, T] bool.
+            allowed: the choices of all knobs side by side, [T] bool.
             sizes: how many choices each knob has, T in all.
         """
-        scores = self._scores(observation)
-        if self.algorithm == "maskable_ppo":
-            # Of choices that are allowed the best is legal.
-            return _best(scores.masked_fill(~allowed, -torch.inf), sizes)
-        if self.algorithm == "ppo":
-            return legal(_best(scores, sizes), allowed, sizes)
-        together = torch.unravel_index(scores.argmax(dim=1), tuple(sizes))
-        return legal(torch.stack(together, dim=1), allowed, sizes)
+        if self.algorithm == "dqn":
+
+            def combined(observation: Tensor) -> Tensor:
+                together = torch.unravel_index(self._scores(observation).argmax(1), tuple(sizes))
+                return legal(torch.stack(together, dim=1), allowed.unsqueeze(0), sizes)
+
+            return combined
+        # Of choices that are allowed the best is legal. Knobs with fewer choices than others get
+        # some that are never the best, so that one operation finds those of all knobs.
+        masked = self.algorithm == "maskable_ppo"
+        offered = allowed if masked else torch.ones_like(allowed)
+        (weight, bias), knobs, most = self.layers[-1], len(sizes), max(sizes)
+        real = torch.arange(most) < torch.tensor(sizes).unsqueeze(1)  # [K, most]
+        wide = weight.new_zeros(knobs, most, weight.shape[1])
+        base = bias.new_full((knobs, most), -torch.inf)
+        wide[real], base[real] = weight, bias.masked_fill(~offered, -torch.inf)
+        wide, base = wide.flatten(0, 1), base.flatten()
+
+        def best(observation: Tensor) -> Tensor:
+            scores = functional.linear(self._hidden(observation), wide, base)
+            return scores.view(-1, knobs, most).argmax(dim=2)
+
+        return best if masked else lambda seen: legal(best(seen), allowed.unsqueeze(0), sizes)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """What the last layer gets, [n, F] -> [n, H]."""
+        for layer in self.layers[:-1]:
+            x = functional.linear(x, *layer)
+            x = x.relu_() if self.algorithm == "dqn" else x.tanh_()
+        return x
 
     def _scores(self, x: Tensor) -> Tensor:
         """[n, F] -> [n, T] or [n, J]."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = functional.linear(x, *layer)
-            x = x.relu_() if self.algorithm == "dqn" else x.tanh_()
-        return functional.linear(x, *last)
+        return functional.linear(self._hidden(x), *self.layers[-1])
 
 
 def read_network(path: Path) -> PolicyNetwork:
@@ -75,9 +96,3 @@ def read_network(path: Path) -> PolicyNetwork:
             f"{path} should hold a policy with {error}, and does not; make it with penstock train"
         ) from error
     return PolicyNetwork(pairs, algorithm)
-
-
-def _best(scores: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The index of each knob's highest score: [n, T] -> [n, K]."""
-    parts: Sequence[Tensor] = torch.split_with_sizes(scores, list(sizes), dim=1)
-    return torch.stack([part.argmax(dim=1) for part in parts], dim=1)

@@ -3,13 +3,24 @@
 Letters: `n` images, `m` those not answered yet, `K` knobs, `D` blocks.
 """
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from penstock.agents.kit import Answers, Kit
 from penstock.envs.actions import groups
 from penstock.envs.activations import Rows, together
-from penstock.envs.observation import UNKNOWN, confidence, pooled
+from penstock.envs.observation import FEATURES, UNKNOWN, confidence, pooled
+
+BLOCK: Final = FEATURES + len(UNKNOWN)
+"""The first of the columns that say which block comes next; spent and price stand behind them."""
+
+SURE: Final = slice(FEATURES, BLOCK)
+"""What the last exit said, and whether one was just run."""
+
+ANSWERED: Final = BLOCK - 1
+"""Whether one was just run."""
 
 
 def answer_together(kit: Kit, images: Tensor) -> Answers:
@@ -17,51 +28,57 @@ def answer_together(kit: Kit, images: Tensor) -> Answers:
     n, depth = len(images), kit.depth
     logits = torch.empty(n, kit.classes)
     exits = torch.full((n,), depth - 1)
-    choices = torch.full((n, depth, len(kit.sizes)), -1)
+    choices = torch.full((depth, n, len(kit.sizes)), -1)
     rows = torch.arange(n)  # [m] which images are under way, in the order of x
     x, said = kit.stem(images), logits
-    sure = torch.tensor(UNKNOWN).repeat(n, 1)  # [m, 5]
+    seen = _nothing_seen(kit).repeat(n, 1)  # [m, F] as the engine's observation
     spent = torch.full((n,), kit.stem_cost, dtype=torch.float64)  # [m]
     for d in range(depth):
-        chosen = _decide(kit, d, x, sure, spent)  # [m, K]
+        chosen = _decide(kit, d, x, seen, spent)  # [m, K]
         going = chosen[:, 0] != 0
         if not going.all():
             left, stays = rows[~going], going.nonzero().squeeze(1)
-            logits[left], exits[left], choices[left, d, 0] = said[~going], d - 1, 0
+            logits[left], exits[left], choices[d, left, 0] = said[~going], d - 1, 0
             if len(stays) == 0:
-                return Answers(logits, exits, choices)
+                return Answers(logits, exits, choices.transpose(0, 1))
             x, chosen = _take(x, stays), chosen[stays]
-            rows, sure, spent = rows[stays], sure[stays], spent[stays]
-        choices[:, d].index_copy_(0, rows, chosen)
-        combination = (chosen[:, 1:] * kit.stride).sum(dim=1)
+            rows, seen, spent = rows[stays], seen[stays], spent[stays]
+        choices[d].index_copy_(0, rows, chosen)
+        combination = chosen[:, 1:] @ kit.stride
         spent = spent + kit.cost[d].index_select(0, combination)
-        everyone = torch.ones_like(rows, dtype=torch.bool)
-        parts = groups(everyone, kit.same[d].index_select(0, combination))
+        parts = groups(None, kit.same[d].index_select(0, combination))
         if len(parts) == 1:
             x = kit.blocks[d][parts[0][0]](x)
         else:
             order = together([lanes for _, lanes in parts])
-            rows, sure, spent = rows[order], sure[order], spent[order]
+            rows, seen, spent = rows[order], seen[order], spent[order]
             x = torch.cat([kit.blocks[d][m](_take(x, lanes)) for m, lanes in parts])
         head = kit.heads[d]
         if head is None:
-            sure[:, -1] = 0
+            seen[:, ANSWERED] = 0
         else:
             said = head(x)
-            sure = confidence(said)
+            seen[:, SURE] = confidence(said)
     logits[rows] = said
-    return Answers(logits, exits, choices)
+    return Answers(logits, exits, choices.transpose(0, 1))
 
 
-def _decide(kit: Kit, d: int, x: Tensor, sure: Tensor, spent: Tensor) -> Tensor:
-    """An index per knob before block d, [m, K], from what the engine's observation holds."""
-    m, depth = len(x), kit.depth
-    account = torch.zeros(m, depth + 3)  # the block, spent, price, inputs_left
-    account[:, d] = 1
-    account[:, depth] = (spent / kit.full_cost).clamp(0, 2)
-    account[:, depth + 1] = kit.price
-    observation = torch.cat([pooled(x), sure, account], dim=1)
-    return kit.policy.choose(observation, kit.allowed[d].expand(m, -1), kit.sizes)
+def _nothing_seen(kit: Kit) -> Tensor:
+    """What the policy sees before anything was run, but for the block that comes next, [F]."""
+    account = torch.zeros(kit.depth + 3)  # the block, spent, price, inputs_left
+    account[kit.depth + 1] = kit.price
+    return torch.cat([torch.zeros(FEATURES), torch.tensor(UNKNOWN), account])
+
+
+def _decide(kit: Kit, d: int, x: Tensor, seen: Tensor, spent: Tensor) -> Tensor:
+    """An index per knob before block d, [m, K]; brings what is seen, [m, F], up to date."""
+    seen[:, :FEATURES] = pooled(x)
+    blocks = seen[:, BLOCK:]
+    if d > 0:
+        blocks[:, d - 1] = 0
+    blocks[:, d] = 1
+    blocks[:, kit.depth] = (spent * (1 / kit.full_cost)).clamp_(max=2)
+    return kit.choose[d](seen)
 
 
 def _take(x: Tensor, rows: Rows) -> Tensor:

@@ -88,21 +88,22 @@ def strides(sizes: Sequence[int]) -> Tensor:
     return counts
 
 
-def groups(running: Tensor, code: Tensor) -> list[tuple[int, Rows]]:
+def groups(running: Tensor | None, code: Tensor) -> list[tuple[int, Rows]]:
     """The running lanes by code, each code once.
 
     Args:
-        running: [N] bool.
+        running: [N] bool; None for all, one or more.
         code: what a lane does, [N], not negative.
 
     >>> groups(torch.tensor([True, False, True]), torch.tensor([4, 7, 2]))
     [(2, tensor([2])), (4, tensor([0]))]
     """
-    if not running.any():
+    if running is not None and not running.any():
         return []
-    if bool(running.all()) and bool((code == code[0]).all()):
+    everyone = running is None or bool(running.all())
+    if everyone and bool((code == code[0]).all()):
         return [(int(code[0]), slice(None))]
-    rows = running.nonzero().squeeze(1)
+    rows = torch.arange(len(code)) if running is None else running.nonzero().squeeze(1)
     rows = rows[code[rows].argsort(stable=True)]
     counts = code[rows].bincount()
     codes = counts.nonzero().squeeze(1)

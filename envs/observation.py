@@ -94,8 +94,13 @@ class Observation:
 
 def pooled(x: Tensor) -> Tensor:
     """Activations [n, C, H, W] as [n, FEATURES] in 0..1."""
-    means = x.mean(dim=(2, 3)).abs()
-    groups = functional.adaptive_avg_pool1d(means.unsqueeze(1), FEATURES).squeeze(1)
+    means, channels = x.mean(dim=(2, 3)).abs(), x.shape[1]
+    if channels == FEATURES:
+        groups = means
+    elif channels % FEATURES == 0:
+        groups = means.view(-1, FEATURES, channels // FEATURES).mean(dim=2)
+    else:
+        groups = functional.adaptive_avg_pool1d(means.unsqueeze(1), FEATURES).squeeze(1)
     return groups / (1 + groups)
 
 
@@ -107,5 +112,5 @@ def confidence(logits: Tensor) -> Tensor:
     if classes < 3:
         top = functional.pad(top, (0, 3 - classes))
     entropy = torch.special.entr(probability).sum(dim=1, keepdim=True)
-    entropy = entropy / log(classes)
-    return torch.cat([top, entropy.clamp(0, 1), torch.ones_like(entropy)], dim=1)
+    entropy = entropy.div_(log(classes)).clamp_(0, 1)
+    return torch.cat([top, entropy, torch.ones_like(entropy)], dim=1)
