@@ -5,7 +5,6 @@ Letters: `n` images, `D` blocks, `K` knobs, `M` combinations of choices, `T` cho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 
 import torch
 from torch import Tensor
@@ -67,7 +66,7 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
         different = set(prices.same[d].tolist())
         blocks.append({m: way(block, settings[m], shapes[d]) for m in different})
         heads.append(None if head is None else way(head, settings[-1], shapes[d + 1]))
-    resource, (low, high) = RESOURCES.index(stream.resource), stream.price
+    resource = RESOURCES.index(stream.resource)
     sizes = [len(knob.choices) for knob in lanes.knobs]
     return Kit(
         policy=policy,
@@ -84,7 +83,7 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
         stem_cost=float(prices.stem[resource]),
         cost=(prices.decision + prices.cost)[:, :, resource],
         full_cost=float(lanes.full.rows()[resource]),
-        price=min(max(log(price / low) / max(log(high / low), 1e-9), 0.0), 1.0),
+        price=float(stream.shown_price(torch.tensor(price, dtype=torch.float64))),
     )
 
 

@@ -42,6 +42,9 @@ class Learner:
     """Where the prices of streams with an average budget come from while learning: drawn from the
     stream's range, which meets all of them; or moved until the budgets are met, one price for each
     budget, by plain dual ascent or by PID control (`penstock.agents.prices`)."""
+    gains: tuple[float, ...] = ()
+    """Of that law: the rate of plain dual ascent, or the gains of the proportional, integral and
+    derivative parts of PID control; none: its defaults."""
     inputs: int | None = None
     """On recordings: inputs of a stream while learning, where its whole length, on which the policy
     is judged, would only drown what a decision is worth in what others bring; None: all."""
@@ -72,6 +75,12 @@ class Learner:
             )
         if self.prices not in ("drawn", "lagrangian", "pid"):
             raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
+        wanted = {"drawn": 0, "lagrangian": 1, "pid": 3}[self.prices]
+        if len(self.gains) not in (0, wanted) or not all(0 <= gain < inf for gain in self.gains):
+            raise InputError(
+                f"prices = {self.prices!r} take {wanted} gains of 0 or more, or none for the "
+                f"defaults, got {list(self.gains)}; correct them"
+            )
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:
             raise InputError(
                 "steps, lanes, horizon, batch_size and epochs are at least 1, got "

@@ -5,7 +5,7 @@ Letters: `B` buckets of budgets, `k` streams.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import log
 from typing import final
 
@@ -111,7 +111,9 @@ def budget_prices(lanes: Lanes, learner: Learner) -> "BudgetPrices | None":
             'draws none; give it one with kind = "average", a limit and a higher most'
         )
     low, high = lanes.stream.price
-    law = Pid() if learner.prices == "pid" else Lagrangian()
+    law: Law = Pid() if learner.prices == "pid" else Lagrangian()
+    names = (field.name for field in fields(law))  # type: ignore[arg-type]
+    law = replace(law, **dict(zip(names, learner.gains, strict=False)))  # type: ignore[type-var]
     return BudgetPrices(least, most, price=(low * high) ** 0.5, law=law)
 
 

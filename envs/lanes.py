@@ -1,7 +1,7 @@
 """The batched engine: many inputs in flight at once, each at its own depth of the network."""
 
 from collections.abc import Callable, Sequence
-from math import log, prod
+from math import prod
 from operator import lt
 from typing import final
 
@@ -355,11 +355,9 @@ class Lanes:
             self._set_price(rows, torch.where(self._fixed[rows], self.price[rows], prices))
 
     def _set_price(self, rows: Tensor, prices: Tensor) -> None:
-        low, high = self.stream.price
         self.price[rows] = prices.double()
         self._charge[rows] = prices.double() / self._full
-        shown = (prices / low).log() / max(log(high / low), 1e-9)
-        self._shown_price[rows] = shown.clamp(0, 1).float()
+        self._shown_price[rows] = self.stream.shown_price(prices).float()
 
     def _observe(self, rows: Rows) -> None:
         """Fill observations and masks of some lanes."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, log
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from penstock.backbones import InputError
@@ -32,6 +33,9 @@ class Stream:
     """What the price is on."""
     price: tuple[float, float] = (0.02, 1.0)
     """Lowest and highest price: the worth that the full network's cost amounts to."""
+    price_observed: bool = True
+    """Whether a policy sees the price; otherwise that column is 0, and the policy follows the price
+    only as far as it learns from its rewards, as published Lagrangian methods have it."""
     worth: Literal["right", "likelihood"] = "right"
     """Of an answer: 1 if it is right, or the probability that it gives to the right class."""
     budgets: tuple[Budget, ...] = ()
@@ -80,6 +84,12 @@ class Stream:
             )
         if self.worth not in ("right", "likelihood"):
             raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')
+
+    def shown_price(self, prices: Tensor) -> Tensor:
+        """Prices [k] as a policy sees them, from 0 to 1."""
+        low, high = self.price
+        shown = (prices / low).log() / max(log(high / low), 1e-9)
+        return shown.clamp(0, 1) if self.price_observed else torch.zeros_like(shown)
 
     def value(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What answers are worth: logits [k, classes] and labels [k] -> [k] float64."""

@@ -120,14 +120,20 @@ def test_mistakes_are_named() -> None:
 
 
 def test_there_are_prices_to_move_only_where_average_budgets_are_drawn() -> None:
-    def lanes(*budgets: Budget) -> BudgetPrices | None:
+    pid = Learner(prices="pid")
+
+    def lanes(*budgets: Budget, learner: Learner = pid) -> BudgetPrices | None:
         stream = Stream(inputs_per_episode=3, budgets=budgets)
         engine = make_lanes(shipped("digits"), stream=stream)
-        return budget_prices(engine, Learner(prices="pid"))
+        return budget_prices(engine, learner)
 
     drawn = Budget("energy_j", 2.0, relative=True, most=8.0)
     found = lanes(drawn)
-    assert found is not None and isinstance(found.law, Pid)
+    assert found is not None and found.law == Pid()
+    tuned = lanes(drawn, learner=Learner(prices="pid", gains=(1.0, 0.1, 2.0)))
+    assert tuned is not None and tuned.law == Pid(1.0, 0.1, 2.0)
+    plain = lanes(drawn, learner=Learner(prices="lagrangian", gains=(0.3,)))
+    assert plain is not None and plain.law == Lagrangian(0.3)
     engine = make_lanes(shipped("digits"), stream=Stream(budgets=(drawn,)))
     assert budget_prices(engine, Learner()) is None
     full = float(engine.full.energy_j)

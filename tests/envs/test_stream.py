@@ -39,6 +39,16 @@ def test_prices_are_drawn_evenly_on_a_logarithmic_scale(make: Make) -> None:
     assert 0.15 < (column < 0.25).double().mean() < 0.35
 
 
+def test_a_price_that_is_not_observed_is_paid_all_the_same(make: Make) -> None:
+    rewards = []
+    for observed in (True, False):
+        lanes = make(Stream(price=(0.1, 1.0), price_observed=observed), lanes=4)
+        lanes.start(torch.arange(4))
+        assert bool((lanes.observation[:, lanes.layout.where("price")] > 0).all()) == observed
+        rewards.append(lanes.step(torch.tensor([[1, 1, 3, 2]] * 4)).reward)
+    assert torch.equal(*rewards) and len(set(rewards[0].tolist())) == 4
+
+
 @pytest.mark.parametrize("resource", ["energy_j", "latency_s", "macs"])
 def test_the_price_is_on_the_streams_resource(make: Make, resource: str) -> None:
     lanes = make(Stream(resource=resource, price=(0.5, 0.5)), lanes=2)

@@ -102,8 +102,11 @@ def test_prices_by_two_laws(finished: Path, script: Script) -> None:
         "--experiment",
         str(finished / "small.toml"),
     )
-    (claim,) = script("pid", *small, "--seeds", "0", "--inputs", "4", "--steps", "4096")
-    assert claim["figure"] > 0
+    gains = ("--rates", "0.05", "--integral", "0.05", "--proportional", "1")
+    kept = ("--kept", str(finished / "pid"), "--workers", "1")
+    brief = ("--seeds", "0", "--tuned-on", "0", "--inputs", "4", "--steps", "4096")
+    claims = script("pid", *small, *brief, *gains, *kept)
+    assert len(claims) == 4 and all(claim["figure"] > 0 for claim in claims)
 
 
 def test_rivals_are_counted_at_their_best_budget_by_hand() -> None:
