@@ -136,3 +136,9 @@ def test_streams_are_aligned_where_they_were_switched() -> None:
     nan = float("nan")
     expected = torch.tensor([[2.0, 3.0, nan], [4.0, 5.0, 6.0], [nan, nan, nan]])
     torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def test_three_decisions_take_three_times_one(script: Script) -> None:
+    brief = ("--backbone", "digits", "--batch", "4", "--rounds", "2", "--threads", "1")
+    one, three = script("deciding", *brief)
+    assert three["figure"] == pytest.approx(3 * one["figure"]) and one["figure"] > 0
