@@ -21,7 +21,7 @@ from penstock.backbones.prepared import prepare
 from penstock.scripts.bench import cpu
 from penstock.scripts.decisions import decisions
 from penstock.scripts.guard import guarded
-from penstock.scripts.results import Claim, write_claims
+from penstock.scripts.results import FOLDER, Claim, write_claims
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,42 @@ def main() -> None:
     deciding = decisions(backbone, prepare, arguments.hidden, rng)
     images = torch.rand(arguments.batch, *backbone.shape, generator=rng)
     images = images.contiguous(memory_format=torch.channels_last)
-    shares: dict[int, list[float]] = {threads: [] for threads in arguments.threads}
-    for threads in tqdm(list(shares) * (1 + arguments.rounds), desc="decide", unit="pass"):
+    passes: dict[int, list[tuple[float, float]]] = {threads: [] for threads in arguments.threads}
+    for threads in tqdm(list(passes) * (1 + arguments.rounds), desc="decide", unit="pass"):
         torch.set_num_threads(threads)
         one_s = deciding.seconds(images)
-        shares[threads].append(one_s / sum(deciding.blocks_s))
+        passes[threads].append((one_s, sum(deciding.blocks_s)))
+    warm = {threads: each[1:] for threads, each in passes.items()}
     claims = [
         Claim(
             f"seconds of {what} over the full network's, % for an input of a batch of "
             f"{arguments.batch}, {arguments.backbone}, threads: {threads}",
-            100 * count * median(each[1:]),
+            100 * count * median(one_s / blocks_s for one_s, blocks_s in each),
             1.0,
             "<=",
             "full network, prepared",
             [0],
             cpu(),
         )
-        for threads, each in shares.items()
+        for threads, each in warm.items()
         for what, count in (
             ("a decision", 1),
             (f"all {arguments.stages} decisions of a policy of streams", arguments.stages),
         )
     ]
     write_claims("deciding", claims)
+    lines = [
+        f"Medians of {arguments.rounds} passes of {arguments.batch} images, by turns:",
+        "",
+        "| threads | one decision, ms | full network, ms |",
+        "|---|---|---|",
+        *(
+            f"| {threads} | {1e3 * median(one_s for one_s, _ in each):.2f} "
+            f"| {1e3 * median(blocks_s for _, blocks_s in each):.0f} |"
+            for threads, each in warm.items()
+        ),
+    ]
+    (FOLDER / "deciding.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
