@@ -136,13 +136,19 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: if it is none.
     """
+    for name in ("experiment.json", "run.json"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} should be a run folder, but holds no {name}; make one with "
+                "penstock train"
+            )
     try:
         table = json.loads((folder / "experiment.json").read_text())
         seed = int(json.loads((folder / "run.json").read_text())["seed"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{folder} should be a run folder with experiment.json and run.json, but: {error}; "
-            "make one with penstock train"
+            f"{folder} should hold experiment.json and run.json as penstock train writes them, "
+            f"but: {error}; make the run again"
         ) from error
     return Run(folder, from_table(Experiment, table, str(folder / "experiment.json")), seed)
 
