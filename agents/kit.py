@@ -14,6 +14,7 @@ from penstock.backbones import InputError
 from penstock.backbones.prepared import Prepared, Way
 from penstock.envs import Lanes
 from penstock.envs.actions import strides
+from penstock.envs.observation import Observation
 from penstock.envs.price_table import activation_shapes
 from penstock.hardware import RESOURCES, Cost, through
 
@@ -46,6 +47,7 @@ class Kit:
     cost: Tensor  # [D, M] float64, of deciding, of the block and of the head behind it
     full_cost: float
     price: float  # as the policy sees it, from 0 to 1
+    layout: Observation  # of what the policy sees
 
     @property
     def depth(self) -> int:
@@ -83,6 +85,7 @@ def make_kit(lanes: Lanes, policy: PolicyNetwork, price: float, way: Way) -> Kit
         stem_cost=float(prices.stem[resource]),
         cost=(prices.decision + prices.cost)[:, :, resource],
         full_cost=float(lanes.full.rows()[resource]),
+        layout=lanes.layout,
         price=float(stream.shown_price(torch.tensor(price, dtype=torch.float64))),
     )
 

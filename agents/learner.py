@@ -75,11 +75,17 @@ class Learner:
             )
         if self.prices not in ("drawn", "lagrangian", "pid"):
             raise InputError(f"prices are drawn, lagrangian or pid, got {self.prices!r}; name one")
-        wanted = {"drawn": 0, "lagrangian": 1, "pid": 3}[self.prices]
+        if self.prices == "drawn" and self.gains:
+            raise InputError(
+                "gains are those of a law that moves prices, got "
+                f'{list(self.gains)} with prices = "drawn"; leave them out, or name lagrangian or '
+                "pid"
+            )
+        wanted = 3 if self.prices == "pid" else 1
         if len(self.gains) not in (0, wanted) or not all(0 <= gain < inf for gain in self.gains):
             raise InputError(
-                f"prices = {self.prices!r} take {wanted} gains of 0 or more, or none for the "
-                f"defaults, got {list(self.gains)}; correct them"
+                f"prices = {self.prices!r} take {wanted} gains of 0 or more, got "
+                f"{list(self.gains)}; give as many, or none for the defaults"
             )
         if min(self.steps, self.lanes, self.horizon, self.batch_size, self.epochs) < 1:
             raise InputError(

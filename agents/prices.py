@@ -5,7 +5,7 @@ Letters: `B` buckets of budgets, `k` streams.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass
 from math import log
 from typing import final
 
@@ -75,6 +75,7 @@ class Pid(Law):
     proportional: float = 0.3
     integral: float = 0.05
     derivative: float = 0.3
+    _: KW_ONLY
     smooth: float = 0.7
     delay: int = 5
 
@@ -103,7 +104,17 @@ def budget_prices(lanes: Lanes, learner: Learner) -> "BudgetPrices | None":
         InputError: if they are to be moved, but there is no average budget to meet.
     """
     if learner.prices == "drawn":
+        if not lanes.stream.price_observed:
+            raise InputError(
+                "price_observed = false lets a policy learn of prices by rewards alone, and with "
+                'prices = "drawn" they follow nothing that it sees; set prices to lagrangian or pid'
+            )
         return None
+    if not lanes.stream.price_observed and learner.imitate:
+        raise InputError(
+            f"imitate = {learner.imitate} learns what plans do at a price, and price_observed = "
+            "false hides it; leave one of them out"
+        )
     least, most = lanes.ledger.average_range
     if not least < most:
         raise InputError(
@@ -111,9 +122,7 @@ def budget_prices(lanes: Lanes, learner: Learner) -> "BudgetPrices | None":
             'draws none; give it one with kind = "average", a limit and a higher most'
         )
     low, high = lanes.stream.price
-    law: Law = Pid() if learner.prices == "pid" else Lagrangian()
-    names = (field.name for field in fields(law))  # type: ignore[arg-type]
-    law = replace(law, **dict(zip(names, learner.gains, strict=False)))  # type: ignore[type-var]
+    law: Law = Pid(*learner.gains) if learner.prices == "pid" else Lagrangian(*learner.gains)
     return BudgetPrices(least, most, price=(low * high) ** 0.5, law=law)
 
 
@@ -164,6 +173,8 @@ class BudgetPrices:
         self._state = self.law.begin(self.prices)
         self.overshoot = 0.0
         """Mean error of the streams before the last step, as a share of their budgets."""
+        self.ended = 0
+        """How many streams those were."""
         self.spread = 0.0
         """Their root mean square: how far from its budget a stream ends, as a share of it."""
         self._sums = torch.zeros(3, buckets, dtype=torch.float64)
@@ -194,6 +205,7 @@ class BudgetPrices:
         """Move the multipliers of budgets of which streams have ended since the last step."""
         errors, counts, squares = self._sums
         state, prices = self.law.step(self._state, errors / counts.clamp(min=1))
+        self.ended = int(counts.sum())
         self.overshoot = float(errors.sum() / counts.sum().clamp(min=1))
         self.spread = float(squares.sum() / counts.sum().clamp(min=1)) ** 0.5
         met = counts > 0
@@ -208,7 +220,8 @@ class BudgetPrices:
         """What a log shows."""
         pairs = zip(self.budgets.tolist(), self.prices.tolist(), strict=True)
         each = {f"price/{budget:.3g}": price for budget, price in pairs}
-        return {"price/overshoot": self.overshoot, "price/spread": self.spread, **each}
+        summary = {"streams": self.ended, "overshoot": self.overshoot, "spread": self.spread}
+        return {**{f"price/{name}": float(value) for name, value in summary.items()}, **each}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that it takes to go on."""

@@ -3,24 +3,13 @@
 Letters: `n` images, `m` those not answered yet, `K` knobs, `D` blocks.
 """
 
-from typing import Final
-
 import torch
 from torch import Tensor
 
 from penstock.agents.kit import Answers, Kit
 from penstock.envs.actions import groups
 from penstock.envs.activations import Rows, together
-from penstock.envs.observation import FEATURES, UNKNOWN, confidence, pooled
-
-BLOCK: Final = FEATURES + len(UNKNOWN)
-"""The first of the columns that say which block comes next; spent and price stand behind them."""
-
-SURE: Final = slice(FEATURES, BLOCK)
-"""What the last exit said, and whether one was just run."""
-
-ANSWERED: Final = BLOCK - 1
-"""Whether one was just run."""
+from penstock.envs.observation import UNKNOWN, confidence, pooled
 
 
 def answer_together(kit: Kit, images: Tensor) -> Answers:
@@ -55,29 +44,29 @@ def answer_together(kit: Kit, images: Tensor) -> Answers:
             x = torch.cat([kit.blocks[d][m](_take(x, lanes)) for m, lanes in parts])
         head = kit.heads[d]
         if head is None:
-            seen[:, ANSWERED] = 0
+            seen[:, kit.layout.answered] = 0
         else:
             said = head(x)
-            seen[:, SURE] = confidence(said)
+            seen[:, kit.layout.confidence] = confidence(said)
     logits[rows] = said
     return Answers(logits, exits, choices.transpose(0, 1))
 
 
 def _nothing_seen(kit: Kit) -> Tensor:
     """What the policy sees before anything was run, but for the block that comes next, [F]."""
-    account = torch.zeros(kit.depth + 3)  # the block, spent, price, inputs_left
-    account[kit.depth + 1] = kit.price
-    return torch.cat([torch.zeros(FEATURES), torch.tensor(UNKNOWN), account])
+    row = torch.zeros(len(kit.layout.columns))
+    row[kit.layout.confidence] = torch.tensor(UNKNOWN)
+    row[kit.layout.where("price")] = kit.price
+    return row
 
 
 def _decide(kit: Kit, d: int, x: Tensor, seen: Tensor, spent: Tensor) -> Tensor:
     """An index per knob before block d, [m, K]; brings what is seen, [m, F], up to date."""
-    seen[:, :FEATURES] = pooled(x)
-    blocks = seen[:, BLOCK:]
-    if d > 0:
-        blocks[:, d - 1] = 0
-    blocks[:, d] = 1
-    blocks[:, kit.depth] = (spent * (1 / kit.full_cost)).clamp_(max=2)
+    layout = kit.layout
+    seen[:, layout.features] = pooled(x)
+    seen[:, layout.block] = 0
+    seen[:, layout.block.start + d] = 1
+    seen[:, layout.account.start] = (spent * (1 / kit.full_cost)).clamp_(max=2)
     return kit.choose[d](seen)
 
 

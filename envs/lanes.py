@@ -376,10 +376,10 @@ class Lanes:
         shown = torch.empty(len(account), len(position))
         for row, values in zip(shown, account, strict=True):
             row.copy_(values)
-        told = self.layout.account.start
-        observation[:, told : told + len(shown)] = shown.T
+        told = slice(self.layout.account.start, self.layout.changing.stop)
+        observation[:, told] = shown.T
         if self.stream.history:
-            observation[:, told + len(shown) :] = self._past[rows]
+            observation[:, told.stop :] = self._past[rows]
         afford = self.ledger.affordable(rows, position)
         if self.stream.battery is not None:
             charge_j = self.timeline.charge_j[rows].unsqueeze(1)

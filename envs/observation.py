@@ -37,7 +37,7 @@ class Observation:
     | answered | whether an exit can be taken | 0, 1 |
     | block_0.. | which block comes next, of those before which decisions are taken; all 0 after the last | 0, 1 |
     | spent | on this input, as a share of the full network's cost | 0, 2 |
-    | price | of the stream, 0 the lowest and 1 the highest, logarithmic | 0, 1 |
+    | price | of the stream, 0 the lowest and 1 the highest, logarithmic; 0 where it is not observed | 0, 1 |
     | inputs_left | share of the stream's inputs that come after this one | 0, 1 |
     | left_.. | of a hard budget, as a share of it | 0, 1 |
     | budget_.. | where the stream's own limit lies between the least and the most that are drawn, logarithmic | 0, 1 |

@@ -47,6 +47,7 @@ class Replay(Runner):
 
     def __init__(self, outlook: Outlook, stream: Stream, lanes: int, layout: Observation) -> None:
         rows, self._nodes, columns = outlook.seen.shape
+        assert columns == layout.seen.stop, "recording and engine are of the same stages"
         self._conditions, self._inputs = outlook.conditions, rows // outlook.conditions
         self._seen = outlook.seen.view(rows * self._nodes, columns)
         self._right = outlook.said[:, :, 0].reshape(-1) > 0

@@ -86,7 +86,7 @@ class Stream:
             raise InputError(f'an answer is worth "right" or "likelihood", got {self.worth!r}')
 
     def shown_price(self, prices: Tensor) -> Tensor:
-        """Prices [k] as a policy sees them, from 0 to 1."""
+        """Prices [k] as a policy sees them, from 0 to 1; 0 where they are not observed."""
         low, high = self.price
         shown = (prices / low).log() / max(log(high / low), 1e-9)
         return shown.clamp(0, 1) if self.price_observed else torch.zeros_like(shown)

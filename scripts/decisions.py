@@ -22,25 +22,35 @@ class Decisions:
 
     deployed: Deployed
     depth: int
-    blocks_s: list[float]
-    """What stem, blocks and heads took in the newest pass."""
+    spans: list[tuple[str, float, float]]
+    """Name of each stem, block and head in the newest pass, when it began and when it ended."""
     macs: float
     """Multiplications of one decision."""
 
     def seconds(self, images: Tensor) -> float:
         """Of one decision for a batch [n, C, H, W]: look, choose, group, over all blocks."""
-        self.blocks_s.clear()
+        self.spans.clear()
         start = time.perf_counter()
         self.deployed(images)
         whole_s = time.perf_counter() - start
-        return max(0.0, whole_s - sum(self.blocks_s)) / self.depth
+        return max(0.0, whole_s - self.blocks_s) / self.depth
+
+    @property
+    def blocks_s(self) -> float:
+        """What stem, blocks and heads took in the newest pass."""
+        return sum(end - start for _, start, end in self.spans)
+
+    def before_s(self, block: str) -> float:
+        """What the decision before that block took in the newest pass."""
+        (place,) = (i for i, (name, _, _) in enumerate(self.spans) if name == block)
+        return self.spans[place][1] - self.spans[place - 1][2]
 
 
 def decisions(
     backbone: Backbone, way: Way, hidden: Sequence[int], rng: torch.Generator
 ) -> Decisions:
     """Those of a policy with such hidden layers that may turn every knob before every block."""
-    blocks_s: list[float] = []
+    spans: list[tuple[str, float, float]] = []
 
     def clocked(block: Block, setting: Setting, shape: tuple[int, ...]) -> Prepared:
         run = way(block, setting, shape)
@@ -48,7 +58,7 @@ def decisions(
         def timed(x: Tensor) -> Tensor:
             start = time.perf_counter()
             y = run(x)
-            blocks_s.append(time.perf_counter() - start)
+            spans.append((block.name, start, time.perf_counter()))
             return y
 
         return timed
@@ -61,7 +71,7 @@ def decisions(
     policy = PolicyNetwork(tuple(layers), "maskable_ppo")
     deployed = Deployed(lanes, policy, price=lanes.stream.price[0], way=clocked)
     macs = float(lanes.prices.decision[RESOURCES.index("macs")])
-    return Decisions(deployed, backbone.depth, blocks_s, macs)
+    return Decisions(deployed, backbone.depth, spans, macs)
 
 
 def _lanes(backbone: Backbone, hidden: Sequence[int]) -> Lanes:

@@ -139,6 +139,11 @@ def test_there_are_prices_to_move_only_where_average_budgets_are_drawn() -> None
     full = float(engine.full.energy_j)
     assert engine.ledger.average_range == pytest.approx((2 * full, 8 * full))
     assert found.budgets[[0, -1]].tolist() == pytest.approx([2 * full, 8 * full])
+    hidden = make_lanes(shipped("digits"), stream=Stream(budgets=(drawn,), price_observed=False))
+    with pytest.raises(InputError, match="follow nothing that it sees"):
+        budget_prices(hidden, Learner())
+    with pytest.raises(InputError, match="price_observed = false hides it"):
+        budget_prices(hidden, Learner(prices="pid", imitate=10))
     for budget in ((), (Budget("energy_j", 2.0, relative=True),)):
         with pytest.raises(InputError, match="but the stream draws none"):
             lanes(*budget)

@@ -104,8 +104,8 @@ def test_a_wrong_algorithm_is_refused() -> None:
     [
         ({"learning_rate": -0.1}, "learning_rate of a learner lies from 0 to inf, got -0.1"),
         ({"entropy": float("nan")}, "entropy .* got nan"),
-        ({"prices": "pid", "gains": (1.0,)}, "'pid' take 3 gains of 0 or more, .*, got .1.0."),
-        ({"gains": (1.0,)}, "'drawn' take 0 gains"),
+        ({"prices": "pid", "gains": (1.0,)}, "'pid' take 3 gains of 0 or more, got .1.0."),
+        ({"gains": (1.0,)}, "of a law that moves prices, got .1.0. with prices = .drawn."),
         ({"trace": 1.5}, "trace of a learner lies from 0 to 1"),
         ({"hidden": (8, 0)}, r"one unit or more, got \[8, 0\]"),
         ({"batch_size": 1}, "at least 2 and divide the 8192 decisions"),
